@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of the disk image share. All under block.lock unless a line says otherwise. */
+#ifndef FERRY_BACKEND_BLOCK_PARTS_H
+#define FERRY_BACKEND_BLOCK_PARTS_H
+
+#include <pthread.h>
+
+#include "devices/backend/block.h"
+
+struct uring;
+
+#define BLOCK_WORKERS 4
+
+struct block {
+	/* set at creation */
+	int fd;
+	bool read_only, is_file;
+	uint64_t bytes;
+	struct disk_bitmaps *bitmaps; /* NULL: none */
+	void (*done)(void *opaque);
+	void *opaque;
+	int event_fd;
+	struct loop_handle *handle;
+	struct uring *uring; /* NULL: threads do all */
+	pthread_mutex_t lock;
+	/* lock */
+	struct block_requests finished;
+	bool draining;
+	bool running; /* the lock RUNNING is held */
+	/* lock; the threads' part */
+	struct block_requests waiting;
+	unsigned int busy; /* threads that are in a request */
+	pthread_cond_t work, idle;
+	bool ending;
+	unsigned int nworkers;
+	pthread_t workers[BLOCK_WORKERS];
+};
+
+/* It comes back. */
+void block_finish_locked(struct block *b, struct block_request *req, int error);
+
+/* block_threads.c */
+/* Does the request, however long it takes; 0 or an errno. Without the lock. */
+int block_perform(struct block *b, const struct block_request *req);
+void block_threads_submit_locked(struct block *b, struct block_request *req);
+void block_threads_drain_locked(struct block *b);
+void block_threads_stop(struct block *b);
+
+/* block_uring.c */
+/* NULL where io_uring is not to be had. */
+struct uring *uring_new(int event_fd, struct error **errp);
+void uring_free(struct uring *u);
+/* False: not a request for it, or it is full. */
+bool uring_submit_locked(struct block *b, struct block_request *req);
+void uring_reap_locked(struct block *b);
+void uring_drain_locked(struct block *b);
+
+#endif

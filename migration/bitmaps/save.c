@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "migration/bitmaps/save.h"
+
+#include "migration/bitmaps/format.h"
+#include "vmm/base/cleanup.h"
+
+/* The first held one behind bm, or from the first disk on; false: there is none. */
+static bool next_bitmap(struct bitmap_save *save)
+{
+	struct disk_bitmaps *disk = save->disk;
+	struct disk_bitmap *bm = save->bitmap;
+
+	for (; disk; disk = TAILQ_NEXT(disk, entry), bm = NULL) {
+		pthread_mutex_lock(&disk->lock);
+		bm = bm ? TAILQ_NEXT(bm, entry) : TAILQ_FIRST(&disk->list);
+		while (bm && !bm->meta)
+			bm = TAILQ_NEXT(bm, entry);
+		pthread_mutex_unlock(&disk->lock);
+		if (bm)
+			break;
+	}
+	save->disk = disk;
+	save->bitmap = bm;
+	save->offset = 0;
+	return bm != NULL;
+}
+
+static bool first_bitmap(struct bitmap_save *save)
+{
+	save->disk = TAILQ_FIRST(save->disks);
+	save->bitmap = NULL;
+	return next_bitmap(save);
+}
+
+bool bitmap_save_begin(struct bitmap_save *save, struct stream_out *out,
+		       struct disk_bitmaps_list *disks, struct error **errp)
+{
+	struct disk_bitmaps *disk;
+
+	*save = (struct bitmap_save){ .out = out, .disks = disks };
+	TAILQ_FOREACH (disk, disks, entry) {
+		if (!disk_bitmaps_hold(disk, bitmap_chunk_bits, errp)) {
+			bitmap_save_end(save);
+			return false;
+		}
+	}
+	first_bitmap(save);
+	return true;
+}
+
+void bitmap_save_end(struct bitmap_save *save)
+{
+	struct disk_bitmaps *disk;
+
+	if (save->disks)
+		TAILQ_FOREACH (disk, save->disks, entry)
+			disk_bitmaps_let_go(disk);
+	save->disks = NULL;
+}
+
+/* The flags, and the names that are not those of the chunk before. */
+static void put_head(struct bitmap_save *save, uint8_t flags)
+{
+	if (save->last_disk != save->disk)
+		flags |= BITMAP_HAS_NODE;
+	if (save->last != save->bitmap)
+		flags |= BITMAP_HAS_NAME;
+	put_u8(save->out, flags);
+	if (flags & BITMAP_HAS_NODE)
+		put_name(save->out, save->disk->node);
+	if (flags & BITMAP_HAS_NAME)
+		put_name(save->out, save->bitmap->name);
+	save->last_disk = save->disk;
+	save->last = save->bitmap;
+}
+
+void bitmap_save_setup(struct bitmap_save *save)
+{
+	for (bool more = first_bitmap(save); more; more = next_bitmap(save)) {
+		put_head(save, BITMAP_START);
+		put_u32(save->out, UINT32_C(1) << hbitmap_granularity(save->bitmap->bits));
+		put_u8(save->out, save->bitmap->enabled ? BITMAP_ENABLED : 0);
+	}
+	bitmap_save_eos(save);
+	first_bitmap(save);
+}
+
+void bitmap_save_eos(struct bitmap_save *save)
+{
+	put_u8(save->out, BITMAP_EOS);
+}
+
+/* The chunk at save->offset, which is then the next one's. What changes from now on shows in the meta bitmap. */
+static void put_chunk(struct bitmap_save *save)
+{
+	const struct disk_bitmap *bm = save->bitmap;
+	uint64_t granularity = UINT64_C(1) << hbitmap_granularity(bm->bits);
+	uint64_t bytes = granularity * (uint64_t)bitmap_chunk_bits(granularity), len;
+	uint8_t buf[BITMAP_CHUNK_BITS / 8] = { 0 };
+	bool zero;
+
+	bytes = MIN_OF(bytes, save->disk->bytes - save->offset);
+	pthread_mutex_lock(&save->disk->lock);
+	len = hbitmap_serialization_size(bm->bits, save->offset, bytes);
+	zero = hbitmap_next_dirty(bm->bits, (int64_t)save->offset, (int64_t)bytes) < 0;
+	if (!zero)
+		hbitmap_serialize_part(bm->bits, buf, save->offset, bytes);
+	hbitmap_reset(bm->meta, save->offset, bytes);
+	pthread_mutex_unlock(&save->disk->lock);
+	put_head(save, zero ? BITMAP_BITS | BITMAP_ZEROES : BITMAP_BITS);
+	put_u64(save->out, save->offset / BITMAP_SECTOR);
+	put_u32(save->out, (uint32_t)((bytes + BITMAP_SECTOR - 1) / BITMAP_SECTOR));
+	if (!zero) {
+		len = (len + BITMAP_BUF_ALIGN - 1) / BITMAP_BUF_ALIGN * BITMAP_BUF_ALIGN;
+		put_u64(save->out, len);
+		put_bytes(save->out, buf, len);
+	}
+	save->offset += bytes;
+}
+
+bool bitmap_save_some(struct bitmap_save *save)
+{
+	if (!save->bitmap)
+		return false;
+	put_chunk(save);
+	if (save->offset == save->disk->bytes)
+		next_bitmap(save);
+	return true;
+}
+
+static void put_changed_chunks(struct bitmap_save *save)
+{
+	for (;;) {
+		int64_t at;
+
+		pthread_mutex_lock(&save->disk->lock);
+		at = hbitmap_next_dirty(save->bitmap->meta, (int64_t)save->offset, INT64_MAX);
+		pthread_mutex_unlock(&save->disk->lock);
+		if (at < 0)
+			return;
+		save->offset = (uint64_t)at;
+		put_chunk(save);
+	}
+}
+
+void bitmap_save_rest(struct bitmap_save *save)
+{
+	for (bool more = first_bitmap(save); more; more = next_bitmap(save))
+		put_changed_chunks(save);
+	for (bool more = first_bitmap(save); more; more = next_bitmap(save))
+		put_head(save, BITMAP_COMPLETE);
+	bitmap_save_eos(save);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The dirty bitmaps of disks go before the first page: all of them once, and at the switch what has changed since. */
+#include "migration/bitmaps/format.h"
+#include "migration/source.h"
+
+/* Behind those of all devices. */
+#define BITMAP_SECTION_ID 0x10000
+
+static void begin_part(struct source *src, uint8_t type)
+{
+	put_u8(src->out, type);
+	put_u32(src->out, BITMAP_SECTION_ID);
+	src->in_bitmaps = type == SECTION_PART;
+}
+
+static void end_part(struct source *src)
+{
+	section_put_footer(src->out, BITMAP_SECTION_ID);
+	stream_flush(src->out);
+	src->in_bitmaps = false;
+}
+
+static bool send_all(struct source *src, struct error **errp)
+{
+	begin_part(src, SECTION_PART);
+	while (bitmap_save_some(&src->bitmaps))
+		if (stream_out_position(src->out) >= src->next_check &&
+		    !source_pause_for_breath(src, errp))
+			return false;
+	bitmap_save_eos(&src->bitmaps);
+	end_part(src);
+	return source_stream_ok(src, errp);
+}
+
+bool source_send_bitmaps(struct source *src, struct error **errp)
+{
+	if (src->caps.dirty_bitmaps != CAPABILITY_ON)
+		return true;
+	if (!bitmap_save_begin(&src->bitmaps, src->out, &src->vm->disks, errp))
+		return false;
+	/* Without any there is no section: a destination need not know of it. */
+	src->has_bitmaps = src->bitmaps.bitmap != NULL;
+	if (!src->has_bitmaps)
+		return true;
+	section_put_header(src->out, SECTION_START, BITMAP_SECTION_ID, BITMAP_SECTION_NAME, 0,
+			   BITMAP_SECTION_VERSION);
+	bitmap_save_setup(&src->bitmaps);
+	end_part(src);
+	return source_stream_ok(src, errp) && send_all(src, errp);
+}
+
+bool source_last_bitmaps(struct source *src, struct error **errp)
+{
+	if (!src->has_bitmaps)
+		return true;
+	begin_part(src, SECTION_END);
+	bitmap_save_rest(&src->bitmaps);
+	end_part(src);
+	return source_stream_ok(src, errp);
+}
+
+void source_stop_bitmaps(struct source *src)
+{
+	/* A last word to the destination begins at the end of a section. */
+	if (src->in_bitmaps) {
+		bitmap_save_eos(&src->bitmaps);
+		end_part(src);
+	}
+	bitmap_save_end(&src->bitmaps);
+}

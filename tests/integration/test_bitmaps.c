@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Goal: the dirty bitmaps of a disk, as a user sees them: made, changed and shown by QMP, and never short of a block that the guest
+ * has written.
+ *
+ * Approach: the image begins as zeroes, and the payload disk writes blocks of 4 KiB that are never zero: so the image itself
+ * tells which blocks were written. Eight requests are in flight at most, which may be marked and not yet be written.
+ */
+#include "tests/integration/moves.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+TestSuite(bitmaps, .init = world_begin, .fini = world_end, .timeout = 150);
+
+#define IMAGE_BYTES (4 << 20)
+#define BLOCK 4096
+#define IN_FLIGHT 8
+
+static char *make_image(const char *name)
+{
+	char *path = world_path(name);
+	int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+	cr_assert(fd >= 0 && ftruncate(fd, IMAGE_BYTES) == 0);
+	close(fd);
+	return path;
+}
+
+static unsigned int written_blocks(const char *image)
+{
+	static const char zero[BLOCK];
+	char block[BLOCK];
+	unsigned int n = 0;
+	int fd = open(image, O_RDONLY | O_CLOEXEC);
+
+	while (read(fd, block, BLOCK) == BLOCK)
+		n += memcmp(block, zero, BLOCK) != 0;
+	close(fd);
+	return n;
+}
+
+static struct side *start_machine(const char *image, const char *cmdline, struct beats *b,
+				  bool paused)
+{
+	struct side_options o = {
+		.payload = "disk",
+		.memory_mib = 16,
+		.cmdline = cmdline,
+		.beats = b,
+		.more = (const char *[]){ "--disk", image, "--disk", make_image("second"),
+					  paused ? "--paused" : NULL, NULL },
+	};
+
+	return side_start("source", &o);
+}
+
+static struct side *start_disk(const char *image, const char *cmdline, struct beats *b)
+{
+	return start_machine(image, cmdline, b, false);
+}
+
+static void await_laps(struct beats *b, unsigned int n)
+{
+	unsigned int have = beats_messages(b, "lap ");
+
+	WAIT_FOR(beats_messages(b, "lap ") >= have + n);
+}
+
+/* What query-block says of a disk's bitmaps; NULL: it has none. */
+static json_t *bitmaps_of(struct side *s, const char *disk)
+{
+	json_t *list = call(s, "query-block", NULL), *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+	{
+		if (strcmp(json_text(item, "device"), disk) == 0)
+			return json_object_get(json_object_get(item, "inserted"), "dirty-bitmaps");
+	}
+	check(false, "there is no disk '%s'", disk);
+	return NULL;
+}
+
+static json_t *bitmap_of(struct side *s, const char *disk, const char *name)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(bitmaps_of(s, disk), i, item)
+	{
+		if (strcmp(json_text(item, "name"), name) == 0)
+			return item;
+	}
+	check(false, "disk '%s' has no bitmap '%s'", disk, name);
+	return NULL;
+}
+
+static json_int_t count_of(struct side *s, const char *name)
+{
+	return json_number(bitmap_of(s, "disk0", name), NULL, "count");
+}
+
+static json_t *named(const char *name)
+{
+	return json_pack("{s:s,s:s}", "node", "disk0", "name", name);
+}
+
+static void add(struct side *s, const char *name, int granularity)
+{
+	json_t *args = named(name);
+
+	json_object_set_new(args, "granularity", json_integer(granularity));
+	call(s, "block-dirty-bitmap-add", args);
+}
+
+Test(bitmaps, query_block_is_as_documented)
+{
+	char *image = make_image("image");
+	struct side *s = start_disk(image, "", new_beats());
+	json_t *disk, *inserted, *bitmap;
+	const char *text, *node, *drv, *file, *format;
+	int ro, recording, busy, persistent, inconsistent;
+	json_int_t size, count, granularity;
+
+	disk = json_array_get(call(s, "query-block", NULL), 0);
+	cr_assert_eq(json_unpack(disk, "{s:s,s:o}", "device", &text, "inserted", &inserted), 0);
+	cr_assert_str_eq(text, "disk0");
+	cr_assert_eq(json_unpack(inserted, "{s:s,s:s,s:b,s:s,s:{s:s,s:s,s:I}}", "file", &file,
+				 "node-name", &node, "ro", &ro, "drv", &drv, "image", "filename",
+				 &text, "format", &format, "virtual-size", &size),
+		     0);
+	cr_assert(strcmp(node, "disk0") == 0 && !ro && strcmp(drv, "raw") == 0);
+	cr_assert(strcmp(file, image) == 0 && size == IMAGE_BYTES);
+	cr_assert_null(json_object_get(inserted, "dirty-bitmaps"), "there are none");
+
+	call(s, "block-dirty-bitmap-add",
+	     json_pack("{s:s,s:s,s:b}", "node", "disk1", "name", "b\xc3\xa4r", "disabled", 1));
+	bitmap = bitmap_of(s, "disk1", "b\xc3\xa4r");
+	cr_assert_eq(json_unpack_ex(bitmap, NULL, JSON_STRICT, "{s:s,s:I,s:I,s:b,s:b,s:b,s:b}",
+				    "name", &text, "count", &count, "granularity", &granularity,
+				    "recording", &recording, "busy", &busy, "persistent",
+				    &persistent, "inconsistent", &inconsistent),
+		     0);
+	cr_assert(count == 0 && granularity == 65536 && !recording && !busy && !persistent &&
+		  !inconsistent);
+	cr_assert_null(bitmaps_of(s, "disk0"));
+}
+
+Test(bitmaps, refused)
+{
+	struct side *s = start_disk(make_image("image"), "", new_beats());
+	static const char *const by_name[] = { "block-dirty-bitmap-remove",
+					       "block-dirty-bitmap-clear",
+					       "block-dirty-bitmap-enable",
+					       "block-dirty-bitmap-disable" };
+	json_t *args;
+
+	for (size_t i = 0; i < sizeof(by_name) / sizeof(by_name[0]); i++) {
+		refused(s, by_name[i], named("x"), "disk 'disk0' has no dirty bitmap 'x'");
+		refused(s, by_name[i], json_pack("{s:s,s:s}", "node", "disk9", "name", "x"),
+			"the machine has no disk 'disk9'");
+		refused(s, by_name[i], json_pack("{s:s}", "node", "disk0"), "'name' is missing");
+	}
+	add(s, "x", 4096);
+	refused(s, "block-dirty-bitmap-add", named("x"), "has a dirty bitmap 'x' already");
+	args = named("y");
+	json_object_set_new(args, "persistent", json_true());
+	refused(s, "block-dirty-bitmap-add", args, "'y' cannot be persistent");
+	args = named("y");
+	json_object_set_new(args, "granularity", json_integer(-512));
+	refused(s, "block-dirty-bitmap-add", args, "'y': granularity");
+	refused(s, "block-dirty-bitmap-merge",
+		json_pack("{s:s,s:s,s:[s,s]}", "node", "disk0", "target", "x", "bitmaps", "x", "z"),
+		"disk 'disk0' has no dirty bitmap 'z'");
+	refused(s, "block-dirty-bitmap-merge",
+		json_pack("{s:s,s:s,s:[i]}", "node", "disk0", "target", "x", "bitmaps", 1),
+		"'bitmaps' expects");
+	refused(s, "block-dirty-bitmap-merge",
+		json_pack("{s:s,s:s,s:[{s:s}]}", "node", "disk0", "target", "x", "bitmaps", "name",
+			  "x"),
+		"'bitmaps' expects");
+	cr_assert_eq(json_array_size(bitmaps_of(s, "disk0")), 1);
+}
+
+/* The guest stands still: what is marked is what is written, but for what was on its way. */
+static void expect_truth(struct side *s, const char *image, const char *name)
+{
+	json_int_t blocks = count_of(s, name) / BLOCK, truth = written_blocks(image);
+
+	check(blocks >= truth && blocks <= truth + IN_FLIGHT,
+	      "bitmap '%s' has %lld blocks, %lld are written", name, (long long)blocks,
+	      (long long)truth);
+}
+
+Test(bitmaps, record_what_the_guest_writes)
+{
+	struct beats *b = new_beats();
+	char *image = make_image("image");
+	struct side *s = start_machine(image, "blocks=1000", b, true);
+	json_t *args = named("off");
+
+	add(s, "fine", 4096);
+	add(s, "finer", 512);
+	add(s, "coarse", 65536);
+	json_object_set_new(args, "disabled", json_true());
+	call(s, "block-dirty-bitmap-add", args);
+	call(s, "cont", NULL);
+	await_message(b, "working");
+	WAIT_FOR(count_of(s, "fine") > 100 * BLOCK);
+	call(s, "stop", NULL);
+	expect_truth(s, image, "fine");
+	expect_truth(s, image, "finer");
+	cr_assert_geq(count_of(s, "coarse"), count_of(s, "fine"));
+	cr_assert_eq(count_of(s, "off"), 0);
+	call(s, "cont", NULL);
+	/* Other blocks than a thousand were not written. */
+	await_laps(b, 8);
+	call(s, "stop", NULL);
+	expect_truth(s, image, "fine");
+	cr_assert_leq(count_of(s, "fine"), 1000 * BLOCK);
+	/* Together they are what each was. */
+	call(s, "block-dirty-bitmap-merge",
+	     json_pack("{s:s,s:s,s:[s,{s:s,s:s}]}", "node", "disk0", "target", "off", "bitmaps",
+		       "finer", "node", "disk0", "name", "coarse"));
+	cr_assert_eq(count_of(s, "off"), count_of(s, "coarse"));
+}
+
+/* Blocks that are overwritten all the time become dirty again after each clearing, and do not where nothing records. */
+Test(bitmaps, begin_anew_while_the_guest_writes)
+{
+	struct beats *b = new_beats();
+	struct side *s = start_disk(make_image("image"), "blocks=16", b);
+
+	add(s, "x", 4096);
+	for (unsigned int i = 0; i < 20; i++) {
+		call(s, "block-dirty-bitmap-clear", named("x"));
+		WAIT_FOR(count_of(s, "x") == 16 * BLOCK);
+	}
+	call(s, "block-dirty-bitmap-disable", named("x"));
+	call(s, "block-dirty-bitmap-clear", named("x"));
+	await_laps(b, 1);
+	cr_assert_eq(count_of(s, "x"), 0);
+	call(s, "block-dirty-bitmap-enable", named("x"));
+	WAIT_FOR(count_of(s, "x") == 16 * BLOCK);
+	call(s, "block-dirty-bitmap-remove", named("x"));
+	cr_assert_null(bitmaps_of(s, "disk0"));
+	await_laps(b, 1);
+}
+
+/* --- migrations --- */
+
+/* What a bitmap is, but for its count, is what it was. */
+static void expect_same_kind(json_t *was, json_t *is)
+{
+	static const char *const members[] = { "name", "granularity", "recording", "busy" };
+
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+		check(json_equal(json_object_get(was, members[i]), json_object_get(is, members[i])),
+		      "%s of bitmap '%s' has changed", members[i], json_text(was, "name"));
+}
+
+/* The guest writes all the time; after each move its bitmaps are there as they were, and not short of a block. */
+Test(bitmaps, travel_while_the_guest_writes)
+{
+	struct beats *b = new_beats();
+	char *image = make_image("image");
+	struct side *s = start_machine(image, "blocks=1000", b, true);
+	json_t *was[3], *args = named("off");
+
+	add(s, "fine", 4096);
+	add(s, "finest", 512);
+	json_object_set_new(args, "disabled", json_true());
+	call(s, "block-dirty-bitmap-add", args);
+	call(s, "cont", NULL);
+	await_message(b, "working");
+	WAIT_FOR(count_of(s, "fine") > 50 * BLOCK);
+	call(s, "block-dirty-bitmap-merge",
+	     json_pack("{s:s,s:s,s:[s]}", "node", "disk0", "target", "off", "bitmaps", "fine"));
+	for (unsigned int i = 0; i < 5; i++) {
+		struct side *to = start_target(text_format("move%u", i + 1), b);
+
+		was[0] = bitmap_of(s, "disk0", "fine");
+		was[1] = bitmap_of(s, "disk0", "finest");
+		was[2] = bitmap_of(s, "disk0", "off");
+		set_capability(s, "dirty-bitmaps", true);
+		move(s, to);
+		call(to, "stop", NULL);
+		for (unsigned int k = 0; k < 3; k++)
+			expect_same_kind(was[k], bitmap_of(to, "disk0", json_text(was[k], "name")));
+		cr_assert_eq(json_array_size(bitmaps_of(to, "disk0")), 3);
+		cr_assert(json_equal(was[2], bitmap_of(to, "disk0", "off")), "it was disabled");
+		cr_assert_geq(count_of(to, "fine"), count_of(s, "fine"));
+		expect_truth(to, image, "fine");
+		expect_truth(to, image, "finest");
+		cr_assert_leq(count_of(to, "fine"), 1000 * BLOCK);
+		call(to, "cont", NULL);
+		s = to;
+	}
+	await_laps(b, 1);
+}
+
+/* While they are being sent they are not to be changed; a migration that fails gives them back. */
+Test(bitmaps, busy_while_they_are_sent)
+{
+	struct beats *b = new_beats();
+	struct side *s = start_disk(make_image("image"), "blocks=16", b);
+	struct side *target = start_target("target", b);
+
+	add(s, "x", 4096);
+	set_capability(s, "dirty-bitmaps", true);
+	set_capability(s, "pause-before-switchover", true);
+	begin_migration(s, side_uri(target));
+	await_migration(s, "pre-switchover");
+	cr_assert(json_is_true(json_object_get(bitmap_of(s, "disk0", "x"), "busy")));
+	refused(s, "block-dirty-bitmap-clear", named("x"), "'x' is busy");
+	refused(s, "block-dirty-bitmap-remove", named("x"), "'x' is busy");
+	cancel_migration(s);
+	side_wait(target);
+	cr_assert(json_is_false(json_object_get(bitmap_of(s, "disk0", "x"), "busy")));
+	call(s, "block-dirty-bitmap-clear", named("x"));
+	WAIT_FOR(count_of(s, "x") == 16 * BLOCK);
+	await_laps(b, 1);
+}
+
+/* In the default they stay; the source keeps them. */
+Test(bitmaps, stay_where_nobody_asked)
+{
+	struct beats *b = new_beats();
+	struct side *s = start_disk(make_image("image"), "", b);
+	struct side *target = start_target("target", b);
+
+	add(s, "x", 4096);
+	await_laps(b, 1);
+	move(s, target);
+	cr_assert_null(bitmaps_of(target, "disk0"));
+	cr_assert_gt(count_of(s, "x"), 0);
+}
+
+/* Through a file, whose bitmaps are complete; a larger image at the other end adds nothing to them. */
+Test(bitmaps, rest_in_a_file)
+{
+	struct beats *b = new_beats();
+	char *image = make_image("image"), *uri = text_format("file:%s", world_path("guest.mig"));
+	struct side *s = start_disk(image, "blocks=300", b), *target;
+
+	add(s, "x", 4096);
+	await_laps(b, 1);
+	set_capability(s, "dirty-bitmaps", true);
+	begin_migration(s, uri);
+	await_migration(s, "completed");
+	expect_truth(s, image, "x");
+	call(s, "quit", NULL);
+	cr_assert_eq(side_wait(s), 0);
+	cr_assert_eq(truncate(image, IMAGE_BYTES + 5 * 512), 0);
+	target = side_start("target", &(struct side_options){ .incoming = uri, .beats = b });
+	await_laps(b, 1);
+	call(target, "stop", NULL);
+	expect_truth(target, image, "x");
+}
+
+/* In the midst of the bits: the destination hears why, and the guest and its bitmaps go on. */
+Test(bitmaps, cancelled_while_they_are_sent)
+{
+	struct beats *b = new_beats();
+	char *image = make_image("image");
+	struct side *s, *target = start_target("target", b);
+
+	cr_assert_eq(truncate(image, INT64_C(1) << 40), 0);
+	s = start_disk(image, "blocks=16", b);
+	add(s, "x", 4096);
+	set_capability(s, "dirty-bitmaps", true);
+	set_parameter(s, "max-bandwidth", BARELY);
+	begin_migration(s, side_uri(target));
+	await_migration(s, "active");
+	WAIT_FOR(json_is_true(json_object_get(bitmap_of(s, "disk0", "x"), "busy")));
+	cancel_migration(s);
+	cr_assert(strstr(expect_refusal(target), "cancelled"));
+	call(s, "block-dirty-bitmap-clear", named("x"));
+	WAIT_FOR(count_of(s, "x") == 16 * BLOCK);
+	await_laps(b, 1);
+}

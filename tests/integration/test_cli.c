@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Goal: `ferry migrate` does what it says: it moves the guest, shows how, and its exit status tells.
+ *
+ * Approach: it is run beside the test's own control connection, which sees what it does; what it prints is looked at for
+ * what a person wants to know, not for its layout.
+ */
+#include "tests/integration/moves.h"
+#include "tests/integration/proxy.h"
+
+#include <fcntl.h>
+#include <pty.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+TestSuite(cli, .init = world_begin, .fini = world_end, .timeout = 150);
+
+struct stage {
+	struct beats *beats;
+	struct side *source, *target;
+};
+
+static struct stage set_stage(void)
+{
+	struct stage s = { .beats = new_beats() };
+
+	s.source = start_work("source", s.beats, "");
+	s.target = start_target("target", s.beats);
+	return s;
+}
+
+#define MIGRATE(s, uri, ...)                                                                   \
+	side_run("migrate", "migrate", "--control", text_format("unix:%s", (s)->control), uri, \
+		 ##__VA_ARGS__)
+
+Test(cli, moves)
+{
+	static const char *const words[] = { "moved to", "total", "blackout", "sent", "passes" };
+	struct stage s = set_stage();
+	struct side *cli = MIGRATE(s.source, side_uri(s.target));
+
+	check(side_wait(cli) == 0, "exit status %d", cli->status);
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		cr_assert(strstr(text_of(&cli->out), words[i]), "'%s' is missing in: %s", words[i],
+			  text_of(&cli->out));
+	cr_assert_eq(cli->err.len, 0, "%s", text_of(&cli->err));
+	cr_assert_null(strchr(text_of(&cli->out), '\033'), "escapes without a terminal");
+	expect_moved(s.source, s.target, "running");
+	await_beats(s.beats, 50);
+}
+
+Test(cli, options)
+{
+	struct stage s = set_stage();
+	struct side *cli = MIGRATE(s.source, side_uri(s.target), "--bandwidth", "64M", "--downtime",
+				   "200ms", "--xbzrle", "on", "--cache", "16M");
+	json_t *params;
+
+	check(side_wait(cli) == 0, "exit status %d", cli->status);
+	params = call(s.source, "query-migrate-parameters", NULL);
+	cr_assert_eq(json_number(params, NULL, "max-bandwidth"), 64 << 20);
+	cr_assert_eq(json_number(params, NULL, "downtime-limit"), 200);
+	cr_assert_eq(json_number(params, NULL, "xbzrle-cache-size"), 16 << 20);
+	cr_assert(strstr(text_of(&cli->out), "xbzrle"));
+	await_beats(s.beats, 50);
+	cli = MIGRATE(s.target, text_format("file:%s", world_path("out")), "--xbzrle", "off");
+	check(side_wait(cli) == 0, "exit status %d", cli->status);
+}
+
+Test(cli, fails)
+{
+	struct stage s = set_stage();
+	struct side *cli = MIGRATE(s.source, text_format("unix:%s", world_path("nobody")));
+
+	check(side_wait(cli) == 1, "exit status %d", cli->status);
+	cr_assert(side_said(cli, "nobody"), "%s", text_of(&cli->err));
+	cli = MIGRATE(s.source, "carrier:pigeon");
+	cr_assert_neq(side_wait(cli), 0);
+	cr_assert(side_said(cli, "carrier:pigeon"));
+	await_beats(s.beats, 20);
+	cli = MIGRATE(s.source, side_uri(s.target));
+	check(side_wait(cli) == 0, "exit status %d", cli->status);
+	await_beats(s.beats, 20);
+	cli = MIGRATE(s.source, side_uri(s.target));
+	check(side_wait(cli) == 1, "a guest that has gone: exit status %d", cli->status);
+	cr_assert(side_said(cli, "not here any more"), "%s", text_of(&cli->err));
+}
+
+Test(cli, reason_of_the_destination)
+{
+	static const struct proxy_step script[] = { { PROXY_FLIP, TO_TARGET,
+						      PATTERN("configuration/cpu"), .flip = 0x01 },
+						    { .action = PROXY_END } };
+	struct stage s = set_stage();
+	struct side *cli = MIGRATE(s.source, proxy_start(side_uri(s.target), script)->uri);
+
+	check(side_wait(cli) == 1, "exit status %d", cli->status);
+	cr_assert(side_said(cli, "configuration/cpt"), "%s", text_of(&cli->err));
+	expect_refusal(s.target);
+	expect_status(s.source, "running");
+}
+
+Test(cli, ctrl_c_cancels)
+{
+	struct stage s = set_stage();
+	struct side *cli = MIGRATE(s.source, side_uri(s.target), "--bandwidth", "1");
+
+	await_migration(s.source, "active");
+	side_kill(cli, SIGINT);
+	check(side_wait(cli) == 1, "exit status %d", cli->status);
+	cr_assert(side_said(cli, "cancelled"), "%s", text_of(&cli->err));
+	expect_refusal(s.target);
+	expect_status(s.source, "running");
+	await_beats(s.beats, 50);
+}
+
+Test(cli, source_dies)
+{
+	struct stage s = set_stage();
+	struct side *cli = MIGRATE(s.source, side_uri(s.target), "--bandwidth", "1");
+
+	await_migration(s.source, "active");
+	side_kill(s.source, SIGKILL);
+	check(side_wait(cli) == 1, "exit status %d", cli->status);
+	cr_assert(cli->err.len > 0, "no word of why");
+}
+
+Test(cli, last_word_lost)
+{
+	static const struct proxy_step script[] = { { PROXY_PASS, TO_SOURCE, SHUT_0 },
+						    { PROXY_CUT, TO_TARGET, HAND_OVER },
+						    { .action = PROXY_END } };
+	struct stage s = set_stage();
+	struct side *cli = MIGRATE(s.source, proxy_start(side_uri(s.target), script)->uri);
+
+	check(side_wait(cli) == 1, "exit status %d", cli->status);
+	cr_assert(side_said(cli, "last word was lost"), "%s", text_of(&cli->err));
+	expect_status(s.source, "handover-in-doubt");
+	call(s.target, "cont", json_pack("{s:b}", "claim-guest", 1));
+	await_beats(s.beats, 50);
+}
+
+/* On a terminal there is a bar, and in the end the summary. */
+Test(cli, on_a_terminal)
+{
+	struct stage s = set_stage();
+	struct text shown = { 0 };
+	struct side *cli;
+	int master, slave;
+	size_t seen;
+
+	cr_assert_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
+	fcntl(master, F_SETFL, O_NONBLOCK);
+	fcntl(master, F_SETFD, FD_CLOEXEC);
+	fcntl(slave, F_SETFD, FD_CLOEXEC);
+	cli = side_spawn("migrate",
+			 (const char *[]){ "migrate", "--control",
+					   text_format("unix:%s", s.source->control),
+					   side_uri(s.target), "--bandwidth", "1", NULL },
+			 &(struct side_options){ .terminal_fd = slave });
+	await_migration(s.source, "active");
+	set_parameter(s.source, "max-bandwidth", NO_CAP);
+	check(side_wait(cli) == 0, "exit status %d", cli->status);
+	do { /* a terminal gives line by line */
+		seen = shown.len;
+		text_read(&shown, master);
+	} while (shown.len > seen);
+	cr_assert(strstr(text_of(&shown), "\033[K"), "no progress: %s", text_of(&shown));
+	cr_assert(strstr(text_of(&shown), "moved to"), "no summary: %s", text_of(&shown));
+	text_release(&shown);
+	close(master);
+	close(slave);
+	await_beats(s.beats, 50);
+}
