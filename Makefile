@@ -53,7 +53,7 @@ MIGRATION_SRC := migration/analyze.c migration/analyze_configuration.c migration
 	migration/ram/cache.c migration/ram/dirty.c migration/ram/load.c migration/ram/save.c \
 	migration/ram/xbzrle.c migration/ram/zero.c
 APP_SRC := vmm/app/analyze.c vmm/app/analyze_json.c vmm/app/analyze_text.c vmm/app/bitmap_commands.c \
-	vmm/app/commands.c vmm/app/control.c vmm/app/device_options.c vmm/app/machine.c vmm/app/migrate.c \
+	vmm/app/commands.c vmm/app/control.c vmm/app/device_options.c vmm/app/json_frame.c vmm/app/machine.c vmm/app/migrate.c \
 	vmm/app/options.c vmm/app/qmp_client.c vmm/app/query_devices.c vmm/app/run.c
 MAIN_SRC := vmm/app/main.c
 
@@ -128,12 +128,13 @@ UNIT_1 := bus channel channel_failures cpuid dirty_log loop memory runstate sect
 UNIT_2 := acpi acpi_pm block bzimage chardev devicetree devicetree_virtio loader multiboot pvh uart uart_line \
 	virtio_blk virtio_console virtio_mmio virtio_net virtio_queue
 UNIT_3 := analyze analyze_hostile cache configuration convergence dirty_bitmap golden params ram ram_dirty xbzrle zero
+UNIT_4 := json_frame
 INTEGRATION := analyze bitmaps boot cancel cli damage disk doubt ends failures images machines passes pingpong qmp \
 	serial state uri
 INTEGRATION_PARTS := beats compat image moves proxy qmp side stranger world
 unit = $(1:%=$(B)/tests/unit/test_%)
 integration = $(1:%=$(B)/tests/integration/test_%)
-UNIT_TESTS := $(call unit,$(UNIT_0) $(UNIT_1) $(UNIT_2) $(UNIT_3))
+UNIT_TESTS := $(call unit,$(UNIT_0) $(UNIT_1) $(UNIT_2) $(UNIT_3) $(UNIT_4))
 INTEGRATION_TESTS := $(INTEGRATION:%=$(B)/tests/integration/test_%)
 TESTS := $(UNIT_TESTS) $(INTEGRATION_TESTS)
 # What is passed on a stock KVM in an emulated machine, besides tests/nested/run: all unit tests that use KVM, and as many of the others
@@ -146,6 +147,7 @@ $(call unit,$(UNIT_0)): $(LIBS_0)
 $(call unit,$(UNIT_1)): $(LIBS_1)
 $(call unit,$(UNIT_2)): $(LIBS_2)
 $(call unit,$(UNIT_3)): $(LIBS_3)
+$(call unit,$(UNIT_4)): $(LIBS_4)
 $(UNIT_TESTS): $(B)/tests/unit/%: $(B)/tests/unit/%.o
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)

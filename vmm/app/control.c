@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "vmm/app/commands.h"
+#include "vmm/app/json_frame.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/clock.h"
 
@@ -20,6 +21,7 @@ struct client {
 	bool busy; /* its callback runs */
 	char *in;
 	size_t in_len;
+	struct json_frame frame; /* of what in begins with */
 	char *out;
 	size_t out_len;
 	TAILQ_ENTRY(client) entry;
@@ -182,37 +184,43 @@ static void consume(struct client *c, size_t n)
 	c->in_len -= n;
 }
 
+static void refuse_input(struct client *c, const char *why)
+{
+	scoped_error err = NULL;
+
+	error_set(&err, "Invalid JSON syntax: %s", why);
+	send_error(c, NULL, err);
+}
+
+static void handle_text(struct client *c, size_t len)
+{
+	json_error_t error;
+	json_t *request = json_loadb(c->in, len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
+
+	if (request)
+		handle_request(c, request);
+	else
+		refuse_input(c, error.text);
+	json_decref(request);
+}
+
 /* Carry out what is complete in the buffer. */
 static void handle_input(struct client *c)
 {
 	while (!c->dead) {
-		json_error_t error;
-		json_t *request;
+		enum json_frame_state state;
 
-		consume(c, leading_space(c->in, c->in_len));
-		if (!c->in_len)
+		if (!c->frame.seen)
+			consume(c, leading_space(c->in, c->in_len));
+		state = json_frame_scan(&c->frame, c->in, c->in_len);
+		if (state == JSON_FRAME_PARTIAL)
 			return;
-		request = json_loadb(
-			c->in, c->in_len,
-			JSON_DISABLE_EOF_CHECK | JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
-		if (request) {
-			consume(c, (size_t)error.position);
-			handle_request(c, request);
-			json_decref(request);
-			continue;
-		}
-		if (json_error_code(&error) == json_error_premature_end_of_input &&
-		    c->in_len < INPUT_MAX)
-			return; /* the rest is still to come */
-		{
-			scoped_error err = NULL;
-			char *line = memchr(c->in, '\n', c->in_len);
-
-			error_set(&err, "Invalid JSON syntax: %s", error.text);
-			send_error(c, NULL, err);
-			/* The next line is the next chance. */
-			consume(c, line ? (size_t)(line - c->in) + 1 : c->in_len);
-		}
+		if (state == JSON_FRAME_WHOLE)
+			handle_text(c, c->frame.seen);
+		else
+			refuse_input(c, "a string has no end in its line");
+		consume(c, c->frame.seen);
+		c->frame = (struct json_frame){ 0 };
 	}
 }
 
