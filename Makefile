@@ -45,7 +45,7 @@ DEVICES_SRC := devices/acpi_pm.c devices/debug_exit.c devices/registry.c devices
 	vmm/boot/acpi.c vmm/boot/aml.c vmm/boot/bzimage.c vmm/boot/devicetree.c \
 	vmm/boot/elf_image.c vmm/boot/entry.c vmm/boot/layout.c vmm/boot/loader.c \
 	vmm/boot/multiboot.c vmm/boot/pvh.c
-MIGRATION_SRC := migration/analyze.c migration/analyze_configuration.c migration/analyze_describe.c \
+MIGRATION_SRC := migration/analyze.c migration/analyze_bitmaps.c migration/analyze_configuration.c migration/analyze_describe.c \
 	migration/analyze_fields.c migration/analyze_ram.c \
 	migration/configuration.c migration/convergence.c migration/migration.c \
 	migration/params.c migration/return_path.c migration/source.c migration/source_ram.c migration/target.c \
@@ -127,7 +127,7 @@ UNIT_1 := bus channel channel_failures cpuid dirty_log loop memory runstate sect
 	vmstate_loops vmstate_random vmstate_section
 UNIT_2 := acpi acpi_pm block bzimage chardev devicetree devicetree_virtio loader multiboot pvh uart uart_line \
 	virtio_blk virtio_console virtio_mmio virtio_net virtio_queue
-UNIT_3 := analyze analyze_hostile cache configuration convergence dirty_bitmap golden params ram ram_dirty xbzrle zero
+UNIT_3 := analyze analyze_bitmaps analyze_hostile cache configuration convergence dirty_bitmap golden params ram ram_dirty xbzrle zero
 UNIT_4 := json_frame
 INTEGRATION := analyze bitmaps boot cancel cli damage disk doubt ends failures images machines passes pingpong qmp \
 	serial state uri

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 
 #include "migration/analyze_parts.h"
+#include "migration/bitmaps/format.h"
 #include "migration/stream/protocol.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/cleanup.h"
@@ -111,7 +112,7 @@ bool analyze_take_u64(struct analyzer *a, uint64_t *value)
 	return stream_in_ok(a->in) || read_failed(a);
 }
 
-bool analyze_take_name(struct analyzer *a, const char *what, char name[static STREAM_NAME_MAX + 1])
+static bool take_name(struct analyzer *a, const char *what, unsigned int max, char *name)
 {
 	uint64_t offset = analyze_position(a);
 	uint8_t len;
@@ -119,9 +120,9 @@ bool analyze_take_name(struct analyzer *a, const char *what, char name[static ST
 	name[0] = '\0';
 	if (!analyze_take_u8(a, &len))
 		return false;
-	if (len == 0 || len > STREAM_NAME_MAX)
+	if (len == 0 || len > max)
 		return analyze_fail(a, offset, "%s: the name of %s has %u bytes, expected 1 to %u",
-				    analyze_section_text(a), what, len, STREAM_NAME_MAX);
+				    analyze_section_text(a), what, len, max);
 	if (!analyze_take(a, name, len))
 		return false;
 	name[len] = '\0';
@@ -130,6 +131,17 @@ bool analyze_take_name(struct analyzer *a, const char *what, char name[static ST
 	return analyze_fail(a, offset,
 			    "%s: the name of %s has a NUL inside, expected %u characters",
 			    analyze_section_text(a), what, len);
+}
+
+bool analyze_take_name(struct analyzer *a, const char *what, char name[static STREAM_NAME_MAX + 1])
+{
+	return take_name(a, what, STREAM_NAME_MAX, name);
+}
+
+bool analyze_take_long_name(struct analyzer *a, const char *what,
+			    char name[static ANALYZE_LONG_NAME_MAX + 1])
+{
+	return take_name(a, what, ANALYZE_LONG_NAME_MAX, name);
 }
 
 /* --- sections --- */
@@ -201,54 +213,106 @@ static bool walk_device(struct analyzer *a)
 	return device && analyze_described(a, device) && walk_footer(a);
 }
 
-static bool start_ram(struct analyzer *a)
+static const struct {
+	const char *name;
+	uint32_t version;
+	bool (*walk)(struct analyzer *a);
+} iterables[ANALYZE_ITERABLES] = {
+	[ANALYZE_RAM] = { "ram", RAM_SECTION_VERSION, analyze_ram },
+	[ANALYZE_BITMAPS] = { BITMAP_SECTION_NAME, BITMAP_SECTION_VERSION, analyze_bitmaps },
+};
+
+/* The open one of that id; NULL with an error. */
+static struct analyze_iterable *find_iterable(struct analyzer *a)
 {
-	if (a->ram_started)
-		return analyze_fail(a, a->section.offset, "a second START of 'ram', expected one");
-	if (a->section.version_id != RAM_SECTION_VERSION)
-		return analyze_fail(a, a->section.offset, "%s: version %u, expected %u",
-				    analyze_section_text(a), a->section.version_id,
-				    RAM_SECTION_VERSION);
-	a->ram_started = true;
-	a->ram_section_id = a->section.section_id;
-	return analyze_ram(a) && walk_footer(a);
+	const struct analyze_section *s = &a->section;
+
+	for (unsigned int i = 0; i < ANALYZE_ITERABLES; i++) {
+		struct analyze_iterable *it = &a->iterables[i];
+
+		if (!it->started || it->section_id != s->section_id)
+			continue;
+		if (!it->ended)
+			return it;
+		analyze_fail(a, s->offset, "%s of section %u, which has ended", type_name(s->type),
+			     s->section_id);
+	}
+	analyze_fail(a, s->offset, "%s of section %u, which no START of 'ram' or '%s' names",
+		     type_name(s->type), s->section_id, BITMAP_SECTION_NAME);
+	return NULL;
+}
+
+/* What the visitor is told of the section before it begins. */
+static void note_iterable(struct analyzer *a, unsigned int i)
+{
+	struct analyze_section *s = &a->section;
+
+	strcpy(s->name, iterables[i].name);
+	s->is_named = true;
+	s->is_ram = i == ANALYZE_RAM;
+	s->is_bitmaps = i == ANALYZE_BITMAPS;
+}
+
+static bool start_iterable(struct analyzer *a, unsigned int i)
+{
+	struct analyze_iterable *it = &a->iterables[i];
+	const struct analyze_section *s = &a->section;
+
+	if (it->started)
+		return analyze_fail(a, s->offset, "a second START of '%s', expected one",
+				    iterables[i].name);
+	if (s->version_id != iterables[i].version)
+		return analyze_fail(a, s->offset, "%s: version %u, expected %u",
+				    analyze_section_text(a), s->version_id, iterables[i].version);
+	for (unsigned int k = 0; k < ANALYZE_ITERABLES; k++)
+		if (a->iterables[k].started && !a->iterables[k].ended &&
+		    a->iterables[k].section_id == s->section_id)
+			return analyze_fail(
+				a, s->offset, "%s: id %u, expected another than that of '%s'",
+				analyze_section_text(a), s->section_id, iterables[k].name);
+	*it = (struct analyze_iterable){ .started = true, .section_id = s->section_id };
+	return iterables[i].walk(a) && walk_footer(a);
 }
 
 /* START and FULL carry a name. */
 static bool walk_named(struct analyzer *a)
 {
 	struct analyze_section *s = &a->section;
+	unsigned int i = 0;
 
 	if (!analyze_take_u32(a, &s->section_id) || !analyze_take_name(a, "a section", s->name))
 		return false;
 	s->is_named = true;
 	if (!analyze_take_u32(a, &s->instance_id) || !analyze_take_u32(a, &s->version_id))
 		return false;
-	s->is_ram = s->type == SECTION_START && strcmp(s->name, "ram") == 0 && !s->instance_id;
+	while (i < ANALYZE_ITERABLES && (s->type != SECTION_START || s->instance_id ||
+					 strcmp(s->name, iterables[i].name) != 0))
+		i++;
+	if (i < ANALYZE_ITERABLES)
+		note_iterable(a, i);
 	section_begin(a);
-	return s->is_ram ? start_ram(a) : walk_device(a);
+	return i < ANALYZE_ITERABLES ? start_iterable(a, i) : walk_device(a);
 }
 
-/* PART and END carry the id that a START has introduced; only "ram" comes in parts. */
+/* PART and END carry the id that a START has introduced. */
 static bool walk_more(struct analyzer *a)
 {
 	struct analyze_section *s = &a->section;
+	struct analyze_iterable *it;
+	unsigned int i;
 
 	if (!analyze_take_u32(a, &s->section_id))
 		return false;
-	if (!a->ram_started || s->section_id != a->ram_section_id)
-		return analyze_fail(a, s->offset, "%s of section %u, which no START of 'ram' names",
-				    type_name(s->type), s->section_id);
-	if (a->ram_ended)
-		return analyze_fail(a, s->offset, "%s of section %u, which has ended",
-				    type_name(s->type), s->section_id);
-	strcpy(s->name, "ram");
-	s->is_named = s->is_ram = true;
-	s->version_id = RAM_SECTION_VERSION;
+	it = find_iterable(a);
+	if (!it)
+		return false;
+	i = (unsigned int)(it - a->iterables);
+	note_iterable(a, i);
+	s->version_id = iterables[i].version;
 	section_begin(a);
-	a->ram_ended = s->type == SECTION_END;
-	a->result->ram_parts += s->type == SECTION_PART;
-	return analyze_ram(a) && walk_footer(a);
+	it->ended = s->type == SECTION_END;
+	a->result->ram_parts += s->is_ram && s->type == SECTION_PART;
+	return iterables[i].walk(a) && walk_footer(a);
 }
 
 static bool walk_command(struct analyzer *a)
@@ -402,7 +466,8 @@ bool analyze_stream(struct stream_in *in, const struct analyze_description *d,
 	struct analyzer *a = xcalloc(1, sizeof(*a));
 	bool ok;
 
-	*result = (struct analyze_result){ .page_size = RAM_PAGE_SIZE };
+	memset(result, 0, sizeof(*result));
+	result->page_size = RAM_PAGE_SIZE;
 	a->in = in;
 	a->desc = d;
 	a->v = visitor;

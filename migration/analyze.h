@@ -3,14 +3,14 @@
  * Reading a migration stream without loading it: what is in it, and where.
  *
  * A walk goes through the frame from the first byte to the last and tells a visitor what it finds. It needs no machine: pages are
- * counted and dropped, XBZRLE payloads are decoded into a scratch page, and device state is taken apart by the VMDESCRIPTION
+ * counted and dropped, as are bits of dirty bitmaps, XBZRLE payloads are decoded into a scratch page, and device state is taken apart by the VMDESCRIPTION
  * at the stream's end, which a reader therefore looks for first, from the end of the file (stream format, section 7).
  *
  *	header | CONFIGURATION | [COMMAND]  START ram  PART ram ...  END ram  FULL ... | EOF | [COMMAND] | VMDESCRIPTION
  *	                         begin  block page field ...  end      for each of them
  *
  * Without a description (the file is cut, or never had one) the walk goes as far as the frame tells lengths: CONFIGURATION as
- * ferry writes it, all of "ram", commands. It ends at the first section whose length only a description tells.
+ * ferry writes it, all of "ram" and "dirty-bitmap", commands. It ends at the first section whose length only a description tells.
  *
  * The stream is a stranger's, its JSON included: lengths are checked before they are used, the description's size, depth and
  * number of fields are bounded, nothing is kept but what struct analyze_result holds. Not checked, as that takes a bitmap of
@@ -26,6 +26,8 @@
 #include "migration/stream/stream.h"
 
 #define ANALYZE_BLOCKS_MAX 256
+#define ANALYZE_BITMAPS_MAX 1024
+#define ANALYZE_LONG_NAME_MAX 255
 /* Of a field's bytes a visitor is given so many at most. */
 #define ANALYZE_DATA_MAX (1u << 20)
 
@@ -77,6 +79,33 @@ struct analyze_page {
 	const struct analyze_block *block;
 };
 
+/* A dirty bitmap of a disk, as far as its chunks have been read. */
+struct analyze_bitmap {
+	char node[ANALYZE_LONG_NAME_MAX + 1], name[ANALYZE_LONG_NAME_MAX + 1];
+	uint32_t granularity; /* bytes */
+	bool enabled, persistent, complete;
+	uint64_t covered; /* bytes of the disk, from its beginning, that chunks have come for */
+	uint64_t chunks, zeroes; /* with bits, and of zeroes */
+	uint64_t bytes;		 /* of all its chunks, on the wire */
+};
+
+enum analyze_chunk_kind {
+	ANALYZE_CHUNK_START,
+	ANALYZE_CHUNK_BITS,
+	ANALYZE_CHUNK_ZEROES,
+	ANALYZE_CHUNK_COMPLETE,
+};
+
+/* A chunk of "dirty-bitmap". */
+struct analyze_chunk {
+	uint64_t offset, bytes; /* of the chunk */
+	enum analyze_chunk_kind kind;
+	const struct analyze_bitmap *bitmap;
+	/* BITS, ZEROES */
+	uint64_t start, length; /* bytes of the disk */
+	uint64_t bits, dirty;	/* how many there are, and are set */
+};
+
 /* A piece of the frame; `type` is an enum section_type. */
 struct analyze_section {
 	uint8_t type;
@@ -90,6 +119,9 @@ struct analyze_section {
 	/* START, PART and END of "ram", in end() */
 	bool is_ram;
 	struct analyze_pages pages;
+	/* those of "dirty-bitmap", in end(): chunks with bits, and of zeroes */
+	bool is_bitmaps;
+	uint64_t chunks, zeroes;
 	/* COMMAND */
 	uint16_t command, data_len;
 	const uint8_t *data;
@@ -105,6 +137,7 @@ struct analyze_visitor {
 	void (*begin)(void *opaque, const struct analyze_section *section);
 	void (*block)(void *opaque, const struct analyze_block *block);
 	void (*page)(void *opaque, const struct analyze_page *page);
+	void (*chunk)(void *opaque, const struct analyze_chunk *chunk);
 	void (*field)(void *opaque, const struct analyze_field *field);
 	/* For each begin(), also where the stream breaks off inside. */
 	void (*end)(void *opaque, const struct analyze_section *section);
@@ -117,6 +150,8 @@ struct analyze_result {
 	uint64_t ram_parts;    /* PART sections of "ram" */
 	unsigned int nblocks;
 	struct analyze_block blocks[ANALYZE_BLOCKS_MAX];
+	unsigned int nbitmaps;
+	struct analyze_bitmap bitmaps[ANALYZE_BITMAPS_MAX];
 };
 
 /* The VMDESCRIPTION, where one was found. */

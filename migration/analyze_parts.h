@@ -11,6 +11,8 @@
 #define ANALYZE_PATH_MAX 1024
 #define ANALYZE_PAGE_SIZE_MAX (64u << 10)
 
+enum { ANALYZE_RAM, ANALYZE_BITMAPS, ANALYZE_ITERABLES };
+
 struct analyzer {
 	struct stream_in *in;
 	const struct analyze_description *desc;
@@ -29,11 +31,20 @@ struct analyzer {
 	uint64_t nfields;
 	uint8_t *data; /* ANALYZE_DATA_MAX bytes; owned */
 
+	/* sections that come in parts */
+	struct analyze_iterable {
+		bool started, ended;
+		uint32_t section_id;
+	} iterables[ANALYZE_ITERABLES];
+
 	/* "ram" */
-	bool ram_started, ram_ended, have_list;
-	uint32_t ram_section_id;
+	bool have_list;
 	struct analyze_block *last_block; /* for CONTINUE */
 	uint8_t scratch[ANALYZE_PAGE_SIZE_MAX];
+
+	/* "dirty-bitmap": of the last chunk */
+	char node[ANALYZE_LONG_NAME_MAX + 1], bitmap_name[ANALYZE_LONG_NAME_MAX + 1];
+	struct analyze_bitmap *last_bitmap; /* of these names; NULL: not started */
 };
 
 /* Always false. */
@@ -54,6 +65,9 @@ bool analyze_take_u32(struct analyzer *a, uint32_t *value);
 bool analyze_take_u64(struct analyzer *a, uint64_t *value);
 /* u8 length and so many bytes; `what` is for the error. */
 bool analyze_take_name(struct analyzer *a, const char *what, char name[static STREAM_NAME_MAX + 1]);
+/* The same of a name that may be longer than a section's. */
+bool analyze_take_long_name(struct analyzer *a, const char *what,
+			    char name[static ANALYZE_LONG_NAME_MAX + 1]);
 
 /* --- analyze_fields.c --- */
 /* Fields and subsections as `desc` says, an object with "fields". */
@@ -82,5 +96,9 @@ void analyze_configuration_field(struct analyzer *a, const struct analyze_field 
 /* --- analyze_ram.c --- */
 /* The data of a section of "ram", behind its header, up to and with EOS. */
 bool analyze_ram(struct analyzer *a);
+
+/* --- analyze_bitmaps.c --- */
+/* The same of "dirty-bitmap". */
+bool analyze_bitmaps(struct analyzer *a);
 
 #endif

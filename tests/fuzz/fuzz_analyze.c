@@ -33,7 +33,7 @@ static char *write_form(const struct analyze_form *form, const uint8_t *data, si
 		MUST(err && strncmp(err->msg, prefix, strlen(prefix)) == 0);
 		MUST(result->error_offset <= size);
 	}
-	form->finish(printer, result, true, err);
+	form->finish(printer, result, true, true, err);
 	expect_outcome(ok, err);
 	MUST(fclose(to) == 0);
 	return text;

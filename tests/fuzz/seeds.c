@@ -6,6 +6,7 @@
 #include <linux/virtio_mmio.h>
 #include <sys/stat.h>
 
+#include "migration/bitmaps/format.h"
 #include "migration/bitmaps/save.h"
 #include "migration/configuration.h"
 #include "migration/ram/save.h"
@@ -511,13 +512,18 @@ static void deltas(void)
 
 /* --- bitmaps --- */
 
-/* Two disks, three bitmaps, a chunk that changes after it was sent. */
-static void bitmaps(void)
+static void put_part(struct stream_out *out, uint8_t type)
+{
+	put_u8(out, type);
+	put_u32(out, 1);
+}
+
+/* Two disks, three bitmaps, a chunk that changes after it was sent. As sections, or their data alone. */
+static void put_bitmaps(struct stream_out *out, bool sections)
 {
 	struct disk_bitmaps_list list = TAILQ_HEAD_INITIALIZER(list);
 	struct disk_bitmaps d[2];
 	struct bitmap_save save;
-	struct writer w;
 
 	disk_bitmaps_init(&d[0], "d0", 1 << 20);
 	disk_bitmaps_init(&d[1], "d1", (100 << 20) + 512);
@@ -527,18 +533,45 @@ static void bitmaps(void)
 	MUST(disk_bitmap_add(&d[0], "b", 512, false, NULL));
 	MUST(disk_bitmap_add(&d[1], "b", 4096, true, NULL));
 	disk_bitmaps_mark(&d[0], 4 << 16, 512);
-	writer_open(&w);
-	MUST(bitmap_save_begin(&save, w.out, &list, NULL));
+	if (sections)
+		section_put_header(out, SECTION_START, 1, BITMAP_SECTION_NAME, 0,
+				   BITMAP_SECTION_VERSION);
+	MUST(bitmap_save_begin(&save, out, &list, NULL));
 	bitmap_save_setup(&save);
+	if (sections) {
+		section_put_footer(out, 1);
+		put_part(out, SECTION_PART);
+	}
 	while (bitmap_save_some(&save))
 		;
 	bitmap_save_eos(&save);
+	if (sections) {
+		section_put_footer(out, 1);
+		put_part(out, SECTION_END);
+	}
 	disk_bitmaps_mark(&d[1], 90 << 20, 512);
 	bitmap_save_rest(&save);
 	bitmap_save_end(&save);
-	seed_writer("bitmaps", "three", &w);
+	if (sections)
+		section_put_footer(out, 1);
 	disk_bitmaps_release(&d[0]);
 	disk_bitmaps_release(&d[1]);
+}
+
+static void bitmaps(void)
+{
+	struct writer w;
+
+	writer_open(&w);
+	put_bitmaps(w.out, false);
+	seed_writer("bitmaps", "three", &w);
+	writer_open(&w);
+	put_u32(w.out, STREAM_MAGIC);
+	put_u32(w.out, STREAM_VERSION);
+	put_bytes(w.out, "\7\0\0\0\1m", 6); /* CONFIGURATION */
+	put_bitmaps(w.out, true);
+	put_u8(w.out, SECTION_EOF);
+	seed_writer("analyze", "bitmaps", &w);
 }
 
 int main(int argc, char **argv)

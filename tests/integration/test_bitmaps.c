@@ -338,6 +338,28 @@ Test(bitmaps, stay_where_nobody_asked)
 	cr_assert_gt(count_of(s, "x"), 0);
 }
 
+/* What ferry analyze says of the file: bitmap x of disk0, whole. */
+static void check_file(const char *path)
+{
+	struct side *s =
+		side_run("analyze", "analyze", path, "--json", "--section", "dirty-bitmap");
+	json_t *json, *bitmap;
+
+	check(side_wait(s) == 0, "%s", text_of(&s->err));
+	json = keep_json(json_loads(text_of(&s->out), 0, NULL));
+	check(json_array_size(json_object_get(json, "dirty_bitmaps")) == 1, "%s", text_of(&s->out));
+	bitmap = json_array_get(json_object_get(json, "dirty_bitmaps"), 0);
+	check(strcmp(json_text(bitmap, "name"), "x") == 0 &&
+		      strcmp(json_text(bitmap, "node"), "disk0") == 0,
+	      "%s", text_of(&s->out));
+	check(json_number(bitmap, NULL, "length") == IMAGE_BYTES &&
+		      json_number(bitmap, NULL, "granularity") == 4096 &&
+		      json_is_true(json_object_get(bitmap, "enabled")) &&
+		      json_is_true(json_object_get(bitmap, "complete")),
+	      "%s", text_of(&s->out));
+	check(json_array_size(json_object_get(json, "sections")) == 3, "START, PART and END");
+}
+
 /* Through a file, whose bitmaps are complete; a larger image at the other end adds nothing to them. */
 Test(bitmaps, rest_in_a_file)
 {
@@ -353,6 +375,7 @@ Test(bitmaps, rest_in_a_file)
 	expect_truth(s, image, "x");
 	call(s, "quit", NULL);
 	cr_assert_eq(side_wait(s), 0);
+	check_file(world_path("guest.mig"));
 	cr_assert_eq(truncate(image, IMAGE_BYTES + 5 * 512), 0);
 	target = side_start("target", &(struct side_options){ .incoming = uri, .beats = b });
 	await_laps(b, 1);

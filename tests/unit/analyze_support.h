@@ -138,6 +138,23 @@ static inline void diary_page(void *opaque, const struct analyze_page *p)
 		p->flag, p->block->name, p->address, p->bytes);
 }
 
+static inline void diary_chunk(void *opaque, const struct analyze_chunk *c)
+{
+	struct diary *d = opaque;
+
+	diary_offset(d, c->offset);
+	cr_assert_leq(c->dirty, c->bits);
+	fprintf(d->to, "  %" PRIu64 " chunk %u %s/%s, %" PRIu64 " bytes", c->offset, c->kind,
+		c->bitmap->node, c->bitmap->name, c->bytes);
+	if (c->kind == ANALYZE_CHUNK_START)
+		fprintf(d->to, ": %u %d %d", c->bitmap->granularity, c->bitmap->enabled,
+			c->bitmap->persistent);
+	if (c->bits)
+		fprintf(d->to, ": %" PRIu64 " of %" PRIu64 " in %" PRIu64 " + %" PRIu64, c->dirty,
+			c->bits, c->start, c->length);
+	fputc('\n', d->to);
+}
+
 static inline void diary_field(void *opaque, const struct analyze_field *f)
 {
 	struct diary *d = opaque;
@@ -174,6 +191,8 @@ static inline void diary_end(void *opaque, const struct analyze_section *s)
 			" bytes\n",
 			s->pages.normal, s->pages.zero, s->pages.xbzrle, s->pages.xbzrle_bytes,
 			s->pages.bytes);
+	if (s->is_bitmaps)
+		fprintf(d->to, "  chunks %" PRIu64 " %" PRIu64 "\n", s->chunks, s->zeroes);
 	if (s->machine[0])
 		fprintf(d->to, "  machine %s, offers %d 0x%" PRIx64 "\n", s->machine, s->has_offers,
 			s->offers);
@@ -186,8 +205,8 @@ static inline char *analyze_into_diary(const void *data, size_t len, struct anal
 				       struct error **errp)
 {
 	struct diary d = { 0 };
-	struct analyze_visitor visitor = { &d,	       diary_begin, diary_block,
-					   diary_page, diary_field, diary_end };
+	struct analyze_visitor visitor = { &d,		diary_begin, diary_block, diary_page,
+					   diary_chunk, diary_field, diary_end };
 	struct error *err = NULL;
 	char prefix[64];
 	bool ok;

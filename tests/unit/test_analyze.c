@@ -289,8 +289,8 @@ Test(analyze, foreign_stream)
 	struct analyze_result result;
 	struct error *err = NULL;
 	struct diary d = { 0 };
-	struct analyze_visitor visitor = { &d,	       diary_begin, diary_block,
-					   diary_page, diary_field, diary_end };
+	struct analyze_visitor visitor = { &d,		diary_begin, diary_block, diary_page,
+					   diary_chunk, diary_field, diary_end };
 	struct stat st;
 
 	cr_assert_eq(stat(FOREIGN, &st), 0, "%s: tests run in the source's folder", FOREIGN);

@@ -52,6 +52,18 @@ const char *analyze_page_name(uint16_t flag)
 	}
 }
 
+const char *analyze_chunk_name(enum analyze_chunk_kind kind)
+{
+	static const char *const names[] = {
+		[ANALYZE_CHUNK_START] = "start",
+		[ANALYZE_CHUNK_BITS] = "bits",
+		[ANALYZE_CHUNK_ZEROES] = "zeroes",
+		[ANALYZE_CHUNK_COMPLETE] = "complete",
+	};
+
+	return names[kind];
+}
+
 struct analyze_pages analyze_total(const struct analyze_result *result)
 {
 	struct analyze_pages sum = { 0 };
@@ -76,7 +88,7 @@ struct filter {
 	struct analyze_visitor inner;
 	bool on;
 	unsigned int matched;
-	bool ram; /* "ram" was one of them */
+	bool ram, bitmaps; /* "ram", "dirty-bitmap" was one of them */
 };
 
 /* "cpu"; "cpu/1" or "cpu[1]", where the name itself does not end like that. */
@@ -103,6 +115,7 @@ static void filter_begin(void *opaque, const struct analyze_section *s)
 		return;
 	f->matched++;
 	f->ram |= s->is_ram;
+	f->bitmaps |= s->is_bitmaps;
 	f->inner.begin(f->inner.opaque, s);
 }
 
@@ -120,6 +133,14 @@ static void filter_page(void *opaque, const struct analyze_page *page)
 
 	if (f->on)
 		f->inner.page(f->inner.opaque, page);
+}
+
+static void filter_chunk(void *opaque, const struct analyze_chunk *chunk)
+{
+	struct filter *f = opaque;
+
+	if (f->on)
+		f->inner.chunk(f->inner.opaque, chunk);
 }
 
 static void filter_field(void *opaque, const struct analyze_field *field)
@@ -151,6 +172,7 @@ int analyze_run(const struct analyze_options *opts)
 		.begin = filter_begin,
 		.block = filter_block,
 		.page = opts->ram ? filter_page : NULL,
+		.chunk = filter_chunk,
 		.field = filter_field,
 		.end = filter_end,
 	};
@@ -164,7 +186,8 @@ int analyze_run(const struct analyze_options *opts)
 			  opts->file, opts->section);
 		ok = false;
 	}
-	form->finish(printer, result, !opts->section || filter.ram, err);
+	form->finish(printer, result, !opts->section || filter.ram,
+		     !opts->section || filter.bitmaps, err);
 	free(result);
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		log_error("analyze: cannot write to standard output");

@@ -21,8 +21,8 @@ struct json_printer {
 	char close[DEPTH_MAX];
 	unsigned int depth;
 	bool comma;
-	const char
-		*list; /* the section's list that is open: "fields", "blocks", "pages"; or NULL */
+	const char *
+		list; /* the section's list that is open: "fields", "blocks", "pages", "chunks"; or NULL */
 };
 
 /* --- the writer --- */
@@ -109,7 +109,8 @@ static void put_list(struct json_printer *p, const char *list)
 
 /* --- sections --- */
 
-static const char list_fields[] = "fields", list_blocks[] = "blocks", list_pages[] = "pages";
+static const char list_fields[] = "fields", list_blocks[] = "blocks", list_pages[] = "pages",
+		  list_chunks[] = "chunks";
 
 static void *json_start(FILE *to, const char *file, bool pages)
 {
@@ -200,6 +201,10 @@ static void json_end(void *opaque, const struct analyze_section *s)
 	}
 	if (s->is_ram)
 		put_pages(p, &s->pages);
+	if (s->is_bitmaps) {
+		put_number(p, "with_bits", s->chunks);
+		put_number(p, "zeroes", s->zeroes);
+	}
 	put_number(p, "size", s->size);
 	put_key(p, "complete");
 	fputs(s->complete ? "true" : "false", p->to);
@@ -231,6 +236,46 @@ static void json_page(void *opaque, const struct analyze_page *page)
 	put_number(p, "address", page->address);
 	put_number(p, "offset", page->offset);
 	put_number(p, "bytes", page->bytes);
+	put_close(p);
+}
+
+static void put_bitmap(struct json_printer *p, const struct analyze_bitmap *bitmap)
+{
+	put_text(p, "node", bitmap->node);
+	put_text(p, "name", bitmap->name);
+}
+
+static void put_flag(struct json_printer *p, const char *key, bool value)
+{
+	put_key(p, key);
+	fputs(value ? "true" : "false", p->to);
+}
+
+static void put_kind_of_bitmap(struct json_printer *p, const struct analyze_bitmap *bitmap)
+{
+	put_number(p, "granularity", bitmap->granularity);
+	put_flag(p, "enabled", bitmap->enabled);
+	put_flag(p, "persistent", bitmap->persistent);
+}
+
+static void json_chunk(void *opaque, const struct analyze_chunk *chunk)
+{
+	struct json_printer *p = opaque;
+
+	put_list(p, list_chunks);
+	put_open(p, NULL, '{');
+	put_text(p, "kind", analyze_chunk_name(chunk->kind));
+	put_bitmap(p, chunk->bitmap);
+	if (chunk->kind == ANALYZE_CHUNK_START)
+		put_kind_of_bitmap(p, chunk->bitmap);
+	if (chunk->bits) {
+		put_number(p, "start", chunk->start);
+		put_number(p, "length", chunk->length);
+		put_number(p, "bits", chunk->bits);
+		put_number(p, "dirty", chunk->dirty);
+	}
+	put_number(p, "offset", chunk->offset);
+	put_number(p, "bytes", chunk->bytes);
 	put_close(p);
 }
 
@@ -301,6 +346,7 @@ static struct analyze_visitor json_visitor(void *printer)
 					 .begin = json_begin,
 					 .block = json_block,
 					 .page = json_page,
+					 .chunk = json_chunk,
 					 .field = json_field,
 					 .end = json_end };
 }
@@ -327,7 +373,26 @@ static void put_ram(struct json_printer *p, const struct analyze_result *result)
 	put_close(p);
 }
 
-static void json_finish(void *printer, const struct analyze_result *result, bool ram,
+static void put_bitmaps(struct json_printer *p, const struct analyze_result *result)
+{
+	put_open(p, "dirty_bitmaps", '[');
+	for (unsigned int i = 0; i < result->nbitmaps; i++) {
+		const struct analyze_bitmap *bm = &result->bitmaps[i];
+
+		put_open(p, NULL, '{');
+		put_bitmap(p, bm);
+		put_kind_of_bitmap(p, bm);
+		put_flag(p, "complete", bm->complete);
+		put_number(p, "length", bm->covered);
+		put_number(p, "with_bits", bm->chunks);
+		put_number(p, "zeroes", bm->zeroes);
+		put_number(p, "bytes", bm->bytes);
+		put_close(p);
+	}
+	put_close(p);
+}
+
+static void json_finish(void *printer, const struct analyze_result *result, bool ram, bool bitmaps,
 			const struct error *err)
 {
 	struct json_printer *p = printer;
@@ -337,6 +402,8 @@ static void json_finish(void *printer, const struct analyze_result *result, bool
 	put_number(p, "bytes", result->bytes);
 	if (ram)
 		put_ram(p, result);
+	if (bitmaps && result->nbitmaps)
+		put_bitmaps(p, result);
 	if (err) {
 		put_open(p, "error", '{');
 		put_number(p, "offset", result->error_offset);

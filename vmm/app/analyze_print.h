@@ -16,8 +16,8 @@ struct analyze_form {
 	void *(*start)(FILE *to, const char *file, bool pages);
 	/* Visits with start()'s result as opaque. */
 	struct analyze_visitor (*visitor)(void *printer);
-	/* ram: show the summary of RAM. err: what ended the walk, or NULL. Frees the printer. */
-	void (*finish)(void *printer, const struct analyze_result *result, bool ram,
+	/* ram, bitmaps: show the summary of RAM, of dirty bitmaps. err: what ended the walk, or NULL. Frees the printer. */
+	void (*finish)(void *printer, const struct analyze_result *result, bool ram, bool bitmaps,
 		       const struct error *err);
 };
 
@@ -30,6 +30,7 @@ const char *analyze_command_name(uint16_t command);
 const char *analyze_offer_name(unsigned int bit);
 /* "zero", of a RAM_FLAG_*. */
 const char *analyze_page_name(uint16_t flag);
+const char *analyze_chunk_name(enum analyze_chunk_kind kind);
 struct analyze_pages analyze_total(const struct analyze_result *result);
 
 #endif

@@ -135,6 +135,14 @@ static void put_pages(FILE *to, const struct analyze_pages *pages)
 	}
 }
 
+static void put_chunks(FILE *to, const struct analyze_section *s)
+{
+	if (s->chunks)
+		fprintf(to, "  %" PRIu64 " with bits", s->chunks);
+	if (s->zeroes)
+		fprintf(to, "%s%" PRIu64 " zeroes", s->chunks ? ", " : "  ", s->zeroes);
+}
+
 /* size NULL: not known yet. */
 static void put_line(struct text_printer *p, const struct analyze_section *s, const char *size)
 {
@@ -158,6 +166,8 @@ static void put_line(struct text_printer *p, const struct analyze_section *s, co
 	}
 	if (s->is_ram)
 		put_pages(p->to, &s->pages);
+	if (s->is_bitmaps)
+		put_chunks(p->to, s);
 	if (!s->complete && size[0] != '-')
 		fputs("  DAMAGED", p->to);
 	fputc('\n', p->to);
@@ -221,6 +231,8 @@ static void text_end(void *opaque, const struct analyze_section *section)
 		fprintf(p->to, "    %s in all", format_size(section->size, size));
 		if (section->is_ram)
 			put_pages(p->to, &section->pages);
+		if (section->is_bitmaps)
+			put_chunks(p->to, section);
 		fputs(section->complete ? "\n" : "  DAMAGED\n", p->to);
 		return;
 	}
@@ -372,12 +384,49 @@ static void text_page(void *opaque, const struct analyze_page *page)
 	fprintf(to, " 0x%" PRIx64 "\n", page->address);
 }
 
+/* "disk0/backup", as wide as a column at least. */
+static void put_bitmap_name(FILE *to, const struct analyze_bitmap *bitmap, int width)
+{
+	put_safe_name(to, bitmap->node);
+	fputc('/', to);
+	put_safe_name(to, bitmap->name);
+	fprintf(to, "%*s",
+		MAX_OF(0, width - 1 - (int)strlen(bitmap->node) - (int)strlen(bitmap->name)), "");
+}
+
+static void put_kind_of_bitmap(FILE *to, const struct analyze_bitmap *bitmap)
+{
+	fputs(bitmap->enabled ? "enabled" : "disabled", to);
+	if (bitmap->persistent)
+		fputs(", persistent", to);
+}
+
+static void text_chunk(void *opaque, const struct analyze_chunk *chunk)
+{
+	FILE *to = new_line(opaque);
+	char size[UNITS_TEXT_MAX];
+
+	fprintf(to, "    0x%08" PRIx64 " %5" PRIu64 " B  %-8s ", chunk->offset, chunk->bytes,
+		analyze_chunk_name(chunk->kind));
+	put_bitmap_name(to, chunk->bitmap, 0);
+	if (chunk->kind == ANALYZE_CHUNK_START) {
+		fprintf(to, "  granularity %s, ", format_size(chunk->bitmap->granularity, size));
+		put_kind_of_bitmap(to, chunk->bitmap);
+	}
+	if (chunk->bits)
+		fprintf(to, "  0x%" PRIx64 " + %s", chunk->start, format_size(chunk->length, size));
+	if (chunk->kind == ANALYZE_CHUNK_BITS)
+		fprintf(to, ", %" PRIu64 " of %" PRIu64 " dirty", chunk->dirty, chunk->bits);
+	fputc('\n', to);
+}
+
 static struct analyze_visitor text_visitor(void *printer)
 {
 	return (struct analyze_visitor){ .opaque = printer,
 					 .begin = text_begin,
 					 .block = text_block,
 					 .page = text_page,
+					 .chunk = text_chunk,
 					 .field = text_field,
 					 .end = text_end };
 }
@@ -396,26 +445,51 @@ static void put_row(FILE *to, const char *name, uint64_t size_bytes,
 		pages->zero, pages->xbzrle, format_size(pages->bytes, bytes));
 }
 
-static void text_finish(void *printer, const struct analyze_result *result, bool ram,
-			const struct error *err)
+static void put_ram_table(FILE *to, const struct analyze_result *result)
 {
-	struct text_printer *p = printer;
 	struct analyze_pages total = analyze_total(result);
 	uint64_t size = 0;
 
-	(void)err; /* the caller says it */
-	if (ram && result->nblocks) {
-		fprintf(p->to, "\n%-24s %10s %10s %10s %10s %10s\n", "RAM", "size", "normal",
-			"zero", "xbzrle", "in stream");
-		for (unsigned int i = 0; i < result->nblocks; i++) {
-			put_row(p->to, result->blocks[i].name, result->blocks[i].size_bytes,
-				&result->blocks[i].pages);
-			size += result->blocks[i].size_bytes;
-		}
-		put_row(p->to, "total", size, &total);
-		fprintf(p->to, "in %" PRIu64 " PART section%s\n", result->ram_parts,
-			result->ram_parts == 1 ? "" : "s");
+	fprintf(to, "\n%-24s %10s %10s %10s %10s %10s\n", "RAM", "size", "normal", "zero", "xbzrle",
+		"in stream");
+	for (unsigned int i = 0; i < result->nblocks; i++) {
+		put_row(to, result->blocks[i].name, result->blocks[i].size_bytes,
+			&result->blocks[i].pages);
+		size += result->blocks[i].size_bytes;
 	}
+	put_row(to, "total", size, &total);
+	fprintf(to, "in %" PRIu64 " PART section%s\n", result->ram_parts,
+		result->ram_parts == 1 ? "" : "s");
+}
+
+/* "disk" is how far its bits reach; chunks that were sent again count again. */
+static void put_bitmap_table(FILE *to, const struct analyze_result *result)
+{
+	fprintf(to, "\n%-24s %10s %10s %10s %10s %10s\n", "dirty bitmaps", "disk", "grain",
+		"with bits", "zeroes", "in stream");
+	for (unsigned int i = 0; i < result->nbitmaps; i++) {
+		const struct analyze_bitmap *bm = &result->bitmaps[i];
+		char disk[UNITS_TEXT_MAX], grain[UNITS_TEXT_MAX], bytes[UNITS_TEXT_MAX];
+
+		put_bitmap_name(to, bm, 24);
+		fprintf(to, " %10s %10s %10" PRIu64 " %10" PRIu64 " %10s  ",
+			format_size(bm->covered, disk), format_size(bm->granularity, grain),
+			bm->chunks, bm->zeroes, format_size(bm->bytes, bytes));
+		put_kind_of_bitmap(to, bm);
+		fputs(bm->complete ? "\n" : ", INCOMPLETE\n", to);
+	}
+}
+
+static void text_finish(void *printer, const struct analyze_result *result, bool ram, bool bitmaps,
+			const struct error *err)
+{
+	struct text_printer *p = printer;
+
+	(void)err; /* the caller says it */
+	if (ram && result->nblocks)
+		put_ram_table(p->to, result);
+	if (bitmaps && result->nbitmaps)
+		put_bitmap_table(p->to, result);
 	free(p);
 }
 
