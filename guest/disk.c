@@ -9,7 +9,8 @@
  *
  *	blocks=N	default 64; of 4 KiB, from the disk's beginning
  *	flush=N		each so many requests one is a flush; default 16
- *	run=MS		then all blocks are read and checked once more; 0 (default): never ends
+ *	run=MS		then all blocks are read and checked once more; 0 (default): when a byte
+ *			comes on COM1
  *
  * A lap is LAP answers. Damage is FERRY_GUEST_SAYS_DAMAGED with the block in place of the page.
  */
@@ -235,7 +236,7 @@ static void check_all(struct disk *d)
 void payload_main(struct guest *guest)
 {
 	static struct disk disk;
-	uint64_t flush = 16, run_ms = 0, start, requests = 0;
+	uint64_t flush = 16, run_ms = 0, start, beats = 0, requests = 0;
 	struct disk *d = &disk;
 	struct beat beat;
 	const struct option options[] = {
@@ -257,6 +258,9 @@ void payload_main(struct guest *guest)
 	start = rdtsc();
 	while (!run_ms || rdtsc() - start < run_ms * guest->tsc_per_ms) {
 		beat_poll(&beat, rdtsc());
+		if (!run_ms && beat.number != beats && has_input())
+			break;
+		beats = beat.number;
 		while (d->used[1] != d->used_idx)
 			take_answer(d);
 		for (unsigned int i = 0; i < SLOTS; i++) {

@@ -36,7 +36,8 @@
 #define FERRY_GUEST_SAYS_BOOT		"boot "		/* hello: boot K, with boots=N */
 #define FERRY_GUEST_SAYS_FILLED		"filled"	/* work: every page has its first content */
 #define FERRY_GUEST_SAYS_WORKING	"working"	/* work: rewriting has begun */
-#define FERRY_GUEST_SAYS_LAP		"lap "		/* work: N full background checks so far */
+#define FERRY_GUEST_SAYS_LAP		"lap "		/* work: N full background checks so far; smp:
+							   all CPUs have counted since the last */
 #define FERRY_GUEST_SAYS_OK		"ok: "		/* work, timer, smp: run=MS is over */
 #define FERRY_GUEST_SAYS_DAMAGED	"DAMAGED page "	/* work: memory is not what was written */
 #define FERRY_GUEST_SAYS_STALLED	"STALLED "	/* timer, smp: no tick, or a CPU stopped */

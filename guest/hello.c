@@ -60,7 +60,7 @@ static void reset(struct guest *guest, enum reset_way way)
 		break;
 	}
 	calibrate_tsc(guest);
-	delay_ms(guest, 2000);
+	delay_ms(guest, 20000);
 	say(FERRY_GUEST_SAYS_STALLED "no reset by %s", reset_ways[way]);
 	leave(FERRY_GUEST_EXIT_STALLED);
 }

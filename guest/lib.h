@@ -126,6 +126,9 @@ static inline void cpu_relax(void)
 /* Print one message; knows %s %c %u %x %lu %lx %%. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Has a byte come on COM1? */
+bool has_input(void);
+
 /* Tell the host the exit code; a host without the port leaves us spinning. */
 _Noreturn void leave(uint8_t code);
 

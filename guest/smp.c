@@ -5,13 +5,15 @@
  * The first CPU starts the others by INIT and SIPI, one after the other, with APIC IDs 1 to N-1.
  * Each runs cpu_count() in ring 3 with its own GDT, TSS and stacks, and counts in a cache line
  * of its own. Once all are up ("N cpus up") the first one beats each millisecond, as long as no
- * counter has stood still for two seconds.
+ * counter has stood still for twenty seconds. Each time all have counted it says "lap N", at most
+ * twice a second: whoever waits for laps knows that no CPU was left behind.
  *
  *	cpus=N		default 2; more than the machine has: code 0x11
  *	run=MS		exit after so much time; 0 (default): never
  *
- * Two seconds are long on purpose: CPUs may outnumber the host's. A pause of the whole guest is
- * told from a CPU that stands still by the first CPU's own clock, which then has a gap, too.
+ * Twenty seconds are long on purpose: CPUs may outnumber the host's, and a host may be busy with
+ * others. A pause of the whole guest is told from a CPU that stands still by the first CPU's own
+ * clock, which then has a gap, too.
  */
 #include "lib.h"
 
@@ -20,14 +22,16 @@
 #define ICR_INIT		0x4500
 #define ICR_STARTUP		0x4600
 #define SPURIOUS_ENABLE		0x100
-#define STALL_MS		2000
+#define STALL_MS		20000
 #define PAUSE_MS		100	/* a longer gap in our own time is a pause */
+#define LAP_MS			500
 #define STACK_BYTES		4096
 
 struct cpu {
 	volatile uint64_t count __attribute__((aligned(64)));
 	uint64_t seen __attribute__((aligned(64)));	/* by the first CPU */
 	uint64_t seen_at;				/* TSC */
+	uint64_t lap_count;				/* where count was at the last lap */
 	struct cpu_start start;
 	uint64_t gdt[GDT_ENTRIES];
 	struct tss tss;
@@ -116,6 +120,21 @@ static void watch(const struct guest *guest, struct cpu *cpus, uint64_t nr_cpus,
 	}
 }
 
+static void tell_laps(const struct guest *guest, struct cpu *cpus, uint64_t nr_cpus, uint64_t now)
+{
+	static uint64_t laps, last;
+
+	if (now - last < LAP_MS * guest->tsc_per_ms)
+		return;
+	for (uint64_t id = 1; id < nr_cpus; id++)
+		if (cpus[id].count == cpus[id].lap_count)
+			return;
+	for (uint64_t id = 1; id < nr_cpus; id++)
+		cpus[id].lap_count = cpus[id].count;
+	last = now;
+	say(FERRY_GUEST_SAYS_LAP "%lu", ++laps);
+}
+
 void payload_main(struct guest *guest)
 {
 	uint64_t nr_cpus = 2, run_ms = 0, start, now, before, pause_min;
@@ -145,6 +164,7 @@ void payload_main(struct guest *guest)
 	start = now = before = rdtsc();
 	while (!run_ms || now - start < run_ms * guest->tsc_per_ms) {
 		watch(guest, cpus, nr_cpus, now, now - before > pause_min ? now - before : 0);
+		tell_laps(guest, cpus, nr_cpus, now);
 		cpu_relax();
 		before = now;
 		now = rdtsc();

@@ -130,6 +130,13 @@ void beats_allow_restart(struct beats *b)
 	b->may_restart = true;
 }
 
+void beats_fork(const struct beats *b, struct beats *fork)
+{
+	*fork = *b;
+	memset(fork->messages, 0, sizeof(fork->messages));
+	fork->nmessages = 0;
+}
+
 void beats_release(struct beats *b)
 {
 	for (unsigned int i = 0; i < b->nmessages; i++)

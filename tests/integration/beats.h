@@ -46,6 +46,8 @@ const char *beats_message(const struct beats *b, const char *text);
 unsigned int beats_messages(const struct beats *b, const char *text);
 /* What a reset does to the numbers: the guest says its banner again and counts from 0. */
 void beats_allow_restart(struct beats *b);
+/* A new one begins where b is now: the guest goes on in two places. It has none of the messages. */
+void beats_fork(const struct beats *b, struct beats *fork);
 void beats_release(struct beats *b);
 
 #endif

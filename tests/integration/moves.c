@@ -107,8 +107,6 @@ void move(struct side *from, struct side *to)
 	await_migration(to, "completed");
 }
 
-#define TRIES 30
-
 static void apply_plan(struct side *s, const struct plan *plan)
 {
 	set_parameter(s, "max-bandwidth", plan->cap);
@@ -122,25 +120,16 @@ static void apply_plan(struct side *s, const struct plan *plan)
 struct hop move_in_passes(struct side *from, const char *name, const struct side_options *to,
 			  const struct plan *plan)
 {
-	struct hop hop = { .to = from };
+	struct hop hop = { .from = from, .to = side_start(name, to) };
 
-	for (unsigned int i = 0; i < TRIES; i++) {
-		bool enough;
-
-		hop.from = hop.to;
-		hop.to = side_start(i ? text_format("%s.%u", name, i) : name, to);
-		apply_plan(hop.from, plan);
-		begin_migration(hop.from, side_uri(hop.to));
-		WAIT_FOR(hop.from->qmp->pass >= plan->passes || is_over(hop.from));
-		enough = hop.from->qmp->pass >= plan->passes;
-		set_parameter(hop.from, "downtime-limit", LONG_DOWNTIME);
-		await_migration(hop.from, "completed");
-		await_migration(hop.to, "completed");
-		expect_moved(hop.from, hop.to, "running");
-		if (enough)
-			return hop;
-	}
-	check(false, "in %d tries no migration has made %u passes", TRIES, plan->passes);
+	apply_plan(from, plan);
+	begin_migration(from, side_uri(hop.to));
+	await_pass(from, plan->passes);
+	WAIT_FOR(!plan->enough || plan->enough(query_migrate(from)) || is_over(from));
+	set_parameter(from, "downtime-limit", LONG_DOWNTIME);
+	await_migration(from, "completed");
+	await_migration(hop.to, "completed");
+	expect_moved(from, hop.to, "running");
 	return hop;
 }
 

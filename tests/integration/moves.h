@@ -4,9 +4,7 @@
  *
  * How a test is sure of a moment without a clock:
  *
- *	a downtime limit of 0	nothing fits into it but a rest of nothing, so passes go on until it is raised, or until the guest has
- *				not run for the whole of a pass, as happens on a busy host; then it has moved, and the test
- *				goes on from where it is now
+ *	a downtime limit of 0	nothing fits into it, so passes go on until it is raised
  *	a cap of one byte/s	stays in the pass until the cap is lifted: "active, and going nowhere"
  *	pre-switchover		the guest is stopped, nothing handed over, until migrate-continue
  */
@@ -42,12 +40,13 @@ struct plan {
 	unsigned int passes;
 	json_int_t cap, cache; /* bytes a second, bytes; 0: none, as it is */
 	enum { XBZRLE_AS_IS, XBZRLE_ON, XBZRLE_OFF } xbzrle;
+	bool (*enough)(
+		json_t *q); /* and passes go on until query-migrate says this; NULL: not asked */
 };
 struct hop {
 	struct side *from, *to;
 };
-/* Move until a migration has made the plan's passes; each goes to a new side with these options. In the end the guest has moved
- * from `from` to `to`, and runs there. */
+/* Move to a new side with these options, in at least the plan's passes. In the end the guest runs there. */
 struct hop move_in_passes(struct side *from, const char *name, const struct side_options *to,
 			  const struct plan *plan);
 /* Has it been so since the migrate command? Is it over? */

@@ -143,6 +143,7 @@ void side_release_serial(struct side *s)
 		watch(s->serial_fd, POLLIN, on_serial, s);
 }
 
+/* All that it has said is there to be read; it may have come and gone before we have so much as accepted its serial line. */
 static void on_exit_of(void *opaque, short revents)
 {
 	struct side *s = opaque;
@@ -155,6 +156,8 @@ static void on_exit_of(void *opaque, short revents)
 	s->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 	unwatch(s->pidfd);
 	on_output(s, 0);
+	if (s->serial_listen_fd >= 0 && s->serial_fd < 0)
+		on_serial_connection(s, 0);
 	read_serials();
 }
 
@@ -404,6 +407,13 @@ void await_beats(struct beats *b, unsigned int n)
 	uint64_t until = b->count + n;
 
 	WAIT_FOR(b->count >= until);
+}
+
+void await_laps(struct beats *b, unsigned int n)
+{
+	unsigned int until = beats_messages(b, "lap ") + n;
+
+	WAIT_FOR(beats_messages(b, "lap ") >= until);
 }
 
 void await_message(struct beats *b, const char *text)

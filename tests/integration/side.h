@@ -67,8 +67,9 @@ void side_release_serial(struct side *s);
 
 /* A checker for one guest; a byte that is wrong fails the test. */
 struct beats *new_beats(void);
-/* Wait for n more beats; for a message. */
+/* Wait for n more beats; for n more laps, of which the first may have begun before; for a message. */
 void await_beats(struct beats *b, unsigned int n);
+void await_laps(struct beats *b, unsigned int n);
 void await_message(struct beats *b, const char *text);
 
 /* A file of the guest payloads, a path to ferry. */

@@ -61,13 +61,6 @@ static struct side *start_disk(const char *image, const char *cmdline, struct be
 	return start_machine(image, cmdline, b, false);
 }
 
-static void await_laps(struct beats *b, unsigned int n)
-{
-	unsigned int have = beats_messages(b, "lap ");
-
-	WAIT_FOR(beats_messages(b, "lap ") >= have + n);
-}
-
 /* What query-block says of a disk's bitmaps; NULL: it has none. */
 static json_t *bitmaps_of(struct side *s, const char *disk)
 {
@@ -365,9 +358,10 @@ Test(bitmaps, rest_in_a_file)
 {
 	struct beats *b = new_beats();
 	char *image = make_image("image"), *uri = text_format("file:%s", world_path("guest.mig"));
-	struct side *s = start_disk(image, "blocks=300", b), *target;
+	struct side *s = start_machine(image, "blocks=300", b, true), *target;
 
 	add(s, "x", 4096);
+	call(s, "cont", NULL);
 	await_laps(b, 1);
 	set_capability(s, "dirty-bitmaps", true);
 	begin_migration(s, uri);

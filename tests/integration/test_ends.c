@@ -152,23 +152,36 @@ Test(ends, reset_at_the_switch_then_moved)
 
 /* Follows "# boot N" messages, of which each must be one more than the last. */
 struct boots {
+	struct text
+		said; /* what the sides before this one have said, and what was looked at of this one's */
+	size_t taken; /* of this side's bytes */
 	long last;
 	size_t at;
 };
 
-static void follow(struct boots *boots, const struct text *serial)
+/* What the side has said by now; a message that a move has cut goes on with the first bytes of the next side. */
+static void follow(struct boots *boots, const struct side *side)
 {
 	static const char mark[] = "\n# boot ";
+	struct text *said = &boots->said;
 	const char *at;
 
-	while (serial->len > boots->at && (at = strstr(serial->data + boots->at, mark)) &&
-	       strchr(at + 1, '\n')) {
+	text_add(said, text_of(&side->serial) + boots->taken, side->serial.len - boots->taken);
+	boots->taken = side->serial.len;
+	while ((at = strstr(said->data + boots->at, mark)) && strchr(at + 1, '\n')) {
 		long n = atol(at + strlen(mark));
 
 		check(n == boots->last + 1, "boot %ld follows boot %ld", n, boots->last);
 		boots->last = n;
-		boots->at = (size_t)(strchr(at + 1, '\n') - serial->data);
+		boots->at = (size_t)(strchr(at + 1, '\n') - said->data);
 	}
+}
+
+static void await_boots(struct boots *boots, const struct side *side, unsigned int more)
+{
+	long seen = boots->last + more;
+
+	WAIT_FOR((follow(boots, side), boots->last >= seen));
 }
 
 /* The restlessness is the guest's, so it goes on at the destination; a boot's first line may be cut by the move. */
@@ -185,24 +198,16 @@ Test(ends, guest_that_always_resets)
 	for (unsigned int i = 0; i < 6; i++) {
 		struct side *next = side_start(text_format("next%u", i),
 					       &(struct side_options){ .more = args });
-		long seen = boots.last + 3;
 
-		WAIT_FOR((follow(&boots, &side->serial), boots.last >= seen));
+		await_boots(&boots, side, 3);
 		move(side, next);
 		expect_moved(side, next, "running");
-		world_turn_now();
-		follow(&boots, &side->serial);
-		/* The rest of a line that the source has begun. */
-		text_add(&side->serial, text_of(&next->serial), next->serial.len);
-		follow(&boots, &side->serial);
-		boots.at = boots.at > side->serial.len - next->serial.len
-				   ? boots.at - (side->serial.len - next->serial.len)
-				   : 0;
+		call(side, "quit", NULL);
+		side_wait(side); /* all its bytes have come */
+		follow(&boots, side);
+		boots.taken = 0;
 		side = next;
 	}
-	{
-		long seen = boots.last + 10;
-
-		WAIT_FOR((follow(&boots, &side->serial), boots.last >= seen));
-	}
+	await_boots(&boots, side, 10);
+	text_release(&boots.said);
 }

@@ -238,8 +238,8 @@ Test(failures, taken_names)
 	second = side_launch("second", &(struct side_options){ .incoming = side_uri(first) });
 	cr_assert_eq(side_wait(second), 1);
 	cr_assert(side_said(second, "first.in"));
-	second = side_run("third", "run", "--incoming", "unix:/tmp/x", "--serial", "null",
-			  "--control", text_format("unix:%s", source->control));
+	second = side_run("third", "run", "--incoming", text_format("unix:%s", world_path("third")),
+			  "--serial", "null", "--control", text_format("unix:%s", source->control));
 	cr_assert_eq(side_wait(second), 1);
 	cr_assert(side_said(second, "source.control"));
 	move(source, first);

@@ -15,6 +15,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
+
 TestSuite(passes, .init = world_begin, .fini = world_end, .timeout = 150);
 
 #define CAP (40 << 20)
@@ -22,6 +24,45 @@ TestSuite(passes, .init = world_begin, .fini = world_end, .timeout = 150);
 
 enum pattern { SPARSE, PAGES, RANDOM, ZERO };
 static const char *const pattern_names[] = { "sparse", "pages", "random", "zero" };
+
+#define PAGES_OF(bytes) ((bytes) / 4096)
+#define FOOTPRINT (8 << 20)
+
+static json_int_t cache_number(json_t *q, const char *member)
+{
+	return json_number(q, "xbzrle-cache", member);
+}
+
+static bool has_differences(json_t *q)
+{
+	return cache_number(q, "pages") > 0;
+}
+
+/* Noise does not shrink. */
+static bool has_overflow(json_t *q)
+{
+	return cache_number(q, "overflow") > 0;
+}
+
+static bool has_misses(json_t *q)
+{
+	return cache_number(q, "cache-miss") > 0;
+}
+
+/* What nobody writes to goes out once: more than that are pages that the guest has made zero again. */
+static bool has_new_zeroes(json_t *q)
+{
+	return json_number(q, "ram", "duplicate") >
+	       PAGES_OF(json_number(q, "ram", "total") - FOOTPRINT);
+}
+
+/* What passes that are enough must have shown, with differences and without. When that is depends on the host. */
+static bool (*const shown[][2])(json_t *q) = {
+	[SPARSE] = { has_differences, NULL },
+	[PAGES] = { has_differences, NULL },
+	[RANDOM] = { has_overflow, NULL },
+	[ZERO] = { has_new_zeroes, has_new_zeroes },
+};
 
 static void check_counters(json_t *q, enum pattern pattern, bool xbzrle)
 {
@@ -39,31 +80,17 @@ static void check_counters(json_t *q, enum pattern pattern, bool xbzrle)
 	check(json_number(q, "ram", "normal-bytes") == normal * 4096, "normal-bytes");
 	check(json_number(q, "ram", "transferred") > json_number(q, "ram", "normal-bytes"),
 	      "transferred");
-	if (pattern == ZERO)
-		check(normal < 4096, "a guest of zeroes sent %lld whole pages", (long long)normal);
 	if (!xbzrle) {
 		check(!cache || json_number(cache, NULL, "pages") == 0,
 		      "differences without xbzrle");
 		return;
 	}
 	check(cache, "no xbzrle-cache");
-	if (pattern == SPARSE || pattern == PAGES)
-		check(json_number(cache, NULL, "pages") > 0, "no page was sent as a difference");
 	if (pattern == SPARSE)
 		check(json_number(cache, NULL, "bytes") < json_number(cache, NULL, "pages") * 1024,
 		      "sparse changes took %lld bytes for %lld pages",
 		      (long long)json_number(cache, NULL, "bytes"),
 		      (long long)json_number(cache, NULL, "pages"));
-	if (pattern == RANDOM)
-		check(json_number(cache, NULL, "overflow") > 0, "noise does not shrink");
-}
-
-/* Every page has been looked at since: the lap in progress may have begun before. */
-static void await_two_laps(struct beats *b)
-{
-	unsigned int n = beats_messages(b, "lap ");
-
-	WAIT_FOR(beats_messages(b, "lap ") >= n + 2);
 }
 
 static bool has_manual_protect(void)
@@ -78,13 +105,13 @@ static bool has_manual_protect(void)
 /* One way with differences, and the other, of the same guest, without; what it then checks has taken both. */
 static void passes(enum pattern pattern, const char *log)
 {
-	const struct plan with = { PASSES, CAP, 0, XBZRLE_ON },
-			  without = { PASSES, CAP, 0, XBZRLE_OFF };
+	const struct plan with = { PASSES, CAP, 0, XBZRLE_ON, shown[pattern][0] },
+			  without = { PASSES, CAP, 0, XBZRLE_OFF, shown[pattern][1] };
 	struct beats *b = new_beats();
 	struct side_options home = { .payload = "work",
 				     .memory_mib = 24,
-				     .cmdline = text_format("footprint=8M rate=2 pattern=%s",
-							    pattern_names[pattern]),
+				     .cmdline = text_format("footprint=%u rate=2 pattern=%s",
+							    FOOTPRINT, pattern_names[pattern]),
 				     .beats = b,
 				     .more = (const char *[]){ "--dirty-log", log, NULL } };
 	const struct side_options away = { .beats = b, .more = home.more };
@@ -98,7 +125,7 @@ static void passes(enum pattern pattern, const char *log)
 	check_counters(query_migrate(hop.from), pattern, true);
 	hop = move_in_passes(hop.to, "without", &away, &without);
 	check_counters(query_migrate(hop.from), pattern, false);
-	await_two_laps(b);
+	await_laps(b, 2);
 }
 
 #define PASSES_TEST(name, pattern)                 \
@@ -119,51 +146,43 @@ PASSES_TEST(zero, ZERO)
 /* Nobody asked for differences or against them: where the cap makes the link slow, they are used. */
 Test(passes, xbzrle_where_it_pays)
 {
-	const struct plan plan = { PASSES, CAP, 0, XBZRLE_AS_IS };
+	const struct plan plan = { PASSES, CAP, 0, XBZRLE_AS_IS, has_differences };
 	struct beats *b = new_beats();
 	struct hop hop = move_in_passes(start_work("home", b, ""), "away",
 					&(struct side_options){ .beats = b }, &plan);
-	json_t *q = query_migrate(hop.from);
 
-	cr_assert(json_number(q, "xbzrle-cache", "pages") > 0);
-	cr_assert(json_number(q, "xbzrle-cache", "cache-size") > 0);
+	cr_assert(cache_number(query_migrate(hop.from), "cache-size") > 0);
 	await_beats(b, 50);
 }
 
 /* A cache of a few pages only is of no use, and does no harm. */
 Test(passes, tiny_cache)
 {
-	const struct plan plan = { PASSES, CAP, 64 << 10, XBZRLE_ON };
+	const struct plan plan = { PASSES, CAP, 64 << 10, XBZRLE_ON, has_misses };
 	struct beats *b = new_beats();
-	struct hop hop = move_in_passes(start_work("home", b, ""), "away",
-					&(struct side_options){ .beats = b }, &plan);
 
-	cr_assert(json_number(query_migrate(hop.from), "xbzrle-cache", "cache-miss") > 0);
-	await_two_laps(b);
+	move_in_passes(start_work("home", b, ""), "away", &(struct side_options){ .beats = b },
+		       &plan);
+	await_laps(b, 2);
 }
 
-/*
- * A limit into which next to nothing fits: passes go on, but each costs the guest time, so they must not follow upon each
- * other as fast as they can. The guest's own milliseconds are the clock.
- */
+/* Where nothing fits, a pass of a few pages costs the guest time and is of no use: there are no more than a hundred a second. */
 Test(passes, limit_that_nothing_fits_into)
 {
 	struct beats *b = new_beats();
 	struct side *source = start_work("source", b, "rate=1");
 	struct side *target = start_target("target", b);
+	uint64_t start = clock_now_ns(), ms;
 	json_int_t passes;
-	uint64_t beats;
 
 	set_parameter(source, "downtime-limit", 0);
 	begin_migration(source, side_uri(target));
-	WAIT_FOR(source->qmp->pass >= 2 || is_over(source));
+	await_pass(source, 30);
 	passes = source->qmp->pass;
-	beats = b->count;
-	WAIT_FOR(b->count >= beats + 200 || is_over(source));
-	passes = source->qmp->pass - passes;
-	beats = b->count - beats;
-	check((uint64_t)passes <= beats + 10, "%lld passes in %llu ms", (long long)passes,
-	      (unsigned long long)beats);
+	ms = (clock_now_ns() - start) / NS_PER_MS;
+	/* The second one is announced when the first one ends. */
+	check((uint64_t)passes <= ms / 10 + 3, "%lld passes in %llu ms", (long long)passes,
+	      (unsigned long long)ms);
 	set_parameter(source, "downtime-limit", DOWNTIME_DEFAULT);
 	await_migration(source, "completed");
 	await_migration(target, "completed");

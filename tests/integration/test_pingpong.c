@@ -53,12 +53,10 @@ Test(pingpong, work)
 {
 	struct beats *b = new_beats();
 	struct side *side = start_work("home", b, "pattern=sparse");
-	unsigned int laps;
 
 	for (unsigned int i = 0; i < MOVES; i++)
 		side = one_move(side, i, b);
-	laps = beats_messages(b, "lap ");
-	WAIT_FOR(beats_messages(b, "lap ") >= laps + 2);
+	await_laps(b, 2);
 }
 
 Test(pingpong, two_cpus)

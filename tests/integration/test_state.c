@@ -117,13 +117,16 @@ static void save_again(const char *golden)
 	char *again = world_path("again.mig");
 	const char *key;
 	json_t *value;
-	struct side *side = side_start(
+	struct side *side = side_launch(
 		"golden", &(struct side_options){ .incoming = text_format("file:%s", golden),
 						  .more = (const char *[]){ "--paused", NULL } });
 
-	WAIT_FOR(strcmp(status_of(side), "paused") == 0 || side->exited);
+	/* It may end before anybody could ask it anything. */
+	WAIT_FOR(side_said(side, "the guest is here") || side->exited);
 	if (side->exited && refused_by_this_host(side))
 		cr_skip_test("%s is of another CPU: %s", golden, text_of(&side->err));
+	side->qmp = qmp_open(side);
+	expect_status(side, "paused");
 	begin_migration(side, text_format("file:%s", again));
 	await_migration(side, "completed");
 	is = stranger_read(again);

@@ -122,12 +122,11 @@ Test(uri, inherited_pipe)
 
 Test(uri, file)
 {
-	struct beats *b = new_beats();
+	struct beats *b = new_beats(), *twin = new_beats();
 	struct side *source = start_work("source", b, "");
 	char *uri = text_format("file:%s", world_path("guest.stream"));
-	struct side *target, *again;
+	struct side *target;
 	struct stat st;
-	uint64_t count;
 
 	begin_migration(source, uri);
 	await_migration(source, "completed");
@@ -136,16 +135,13 @@ Test(uri, file)
 	cr_assert(st.st_size > 8 << 20, "the footprint must be in the file");
 	call(source, "quit", NULL);
 	cr_assert_eq(side_wait(source), 0);
-	count = b->count;
+	beats_fork(b, twin);
 	target = side_start("target", &(struct side_options){ .incoming = uri, .beats = b });
 	await_beats(b, 100);
 	expect_status(target, "running");
-	/* The file can be started from again. */
-	again = side_start("again", &(struct side_options){ .incoming = uri });
-	WAIT_FOR(again->serial.len > 100);
-	cr_assert_eq(
-		again->serial.data[0],
-		"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/"[count % 64]);
+	/* The file can be started from again, and the guest goes on from where it was then. */
+	side_start("again", &(struct side_options){ .incoming = uri, .beats = twin });
+	await_beats(twin, 100);
 }
 
 /* A file that cannot be written costs nothing; one that is cut off is no guest. */
