@@ -38,8 +38,8 @@ KVM_SRC := vmm/kvm/bus.c vmm/kvm/cpuid.c vmm/kvm/dirty_log.c vmm/kvm/irqchip.c v
 	migration/stream/vmstate_describe.c migration/stream/vmstate_list.c \
 	migration/stream/vmstate_save.c migration/stream/vmstate_undo.c
 DEVICES_SRC := devices/acpi_pm.c devices/debug_exit.c devices/registry.c devices/reset_port.c \
-	devices/uart16550.c devices/backend/block.c devices/backend/block_threads.c \
-	devices/backend/block_uring.c devices/backend/chardev.c devices/backend/tap.c \
+	devices/uart16550.c devices/backend/backup.c devices/backend/backup_target.c devices/backend/block.c devices/backend/block_threads.c \
+	devices/backend/block_uring.c devices/backend/chardev.c devices/backend/qcow2.c devices/backend/tap.c \
 	devices/virtio/blk.c devices/virtio/console.c devices/virtio/mmio.c devices/virtio/net.c devices/virtio/queue.c \
 	devices/virtio/rng.c \
 	vmm/boot/acpi.c vmm/boot/aml.c vmm/boot/bzimage.c vmm/boot/devicetree.c \
@@ -52,9 +52,9 @@ MIGRATION_SRC := migration/analyze.c migration/analyze_bitmaps.c migration/analy
 	migration/bitmaps/load.c migration/bitmaps/save.c migration/source_bitmaps.c \
 	migration/ram/cache.c migration/ram/dirty.c migration/ram/load.c migration/ram/save.c \
 	migration/ram/xbzrle.c migration/ram/zero.c
-APP_SRC := vmm/app/analyze.c vmm/app/analyze_json.c vmm/app/analyze_text.c vmm/app/bitmap_commands.c \
+APP_SRC := vmm/app/analyze.c vmm/app/analyze_json.c vmm/app/analyze_text.c vmm/app/backup.c vmm/app/backup_commands.c vmm/app/bitmap_commands.c \
 	vmm/app/commands.c vmm/app/control.c vmm/app/device_options.c vmm/app/json_frame.c vmm/app/machine.c vmm/app/migrate.c \
-	vmm/app/options.c vmm/app/qmp_client.c vmm/app/query_devices.c vmm/app/run.c
+	vmm/app/options.c vmm/app/progress.c vmm/app/qmp_client.c vmm/app/query_devices.c vmm/app/run.c
 MAIN_SRC := vmm/app/main.c
 
 LAYERS := base kvm devices migration app

@@ -2,10 +2,10 @@
 #include "migration/migration.h"
 
 #include <assert.h>
-#include <signal.h>
 
 #include "vmm/base/cleanup.h"
 #include "vmm/base/clock.h"
+#include "vmm/base/thread.h"
 
 #define TO(status) (1u << MIGRATION_##status)
 #define ENDS (TO(FAILED) | TO(CANCELLED))
@@ -113,7 +113,6 @@ bool migration_start(struct migration *m, const struct migration_machine *machin
 		     struct error **errp)
 {
 	struct address *addr = address_parse(uri, errp);
-	sigset_t all, old;
 	int rc;
 
 	if (!addr)
@@ -135,10 +134,7 @@ bool migration_start(struct migration *m, const struct migration_machine *machin
 	pthread_mutex_unlock(&m->lock);
 	m->observer.status_changed(m->observer.opaque, MIGRATION_SETUP);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&m->thread, NULL, migration_source_main, m);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	rc = thread_start(&m->thread, migration_source_main, m);
 	if (rc) {
 		error_set_errno(errp, rc, "migration thread");
 		migration_set_status(m, MIGRATION_FAILED);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "migration/target.h"
 
-#include <signal.h>
-
 #include "migration/bitmaps/format.h"
 #include "migration/bitmaps/load.h"
 #include "migration/ram/load.h"
@@ -10,6 +8,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/log.h"
+#include "vmm/base/thread.h"
 
 /* A peer that says nothing must not keep the listener from the next one. */
 #define HEADER_TIMEOUT_MS 10000
@@ -447,7 +446,6 @@ struct target *target_start(struct vm *vm, const char *uri, const struct target_
 {
 	struct address *addr = address_parse(uri, errp);
 	struct target *target;
-	sigset_t all, old;
 	int rc;
 
 	if (!addr)
@@ -462,10 +460,7 @@ struct target *target_start(struct vm *vm, const char *uri, const struct target_
 		target_stop(target);
 		return NULL;
 	}
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&target->thread, NULL, target_main, target);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	rc = thread_start(&target->thread, target_main, target);
 	if (rc) {
 		error_set_errno(errp, rc, "incoming migration: thread");
 		target_stop(target);

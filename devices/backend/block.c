@@ -239,20 +239,31 @@ static bool lies_inside(struct block *b, const struct block_request *req)
 		range_within(req->offset, req->bytes, (uint64_t)st.st_size));
 }
 
-static bool marks(const struct block *b, const struct block_request *req)
+static bool writes(const struct block_request *req)
 {
-	return b->bitmaps && req->op != BLOCK_READ && req->op != BLOCK_FLUSH;
+	return req->op != BLOCK_READ && req->op != BLOCK_FLUSH;
+}
+
+static void begin_locked(struct block *b, struct block_request *req, bool may_use_uring)
+{
+	if (!lies_inside(b, req))
+		block_finish_locked(b, req, EIO);
+	else if (!may_use_uring || !b->uring || !uring_submit_locked(b, req))
+		block_threads_submit_locked(b, req);
+}
+
+void block_begin_in_threads_locked(struct block *b, struct block_request *req)
+{
+	begin_locked(b, req, false);
 }
 
 void block_submit(struct block *b, struct block_request *req)
 {
-	if (marks(b, req))
+	if (b->bitmaps && writes(req))
 		req->era = disk_bitmaps_begin_write(b->bitmaps, req->offset, req->bytes);
 	pthread_mutex_lock(&b->lock);
-	if (!lies_inside(b, req))
-		block_finish_locked(b, req, EIO);
-	else if (!b->uring || !uring_submit_locked(b, req))
-		block_threads_submit_locked(b, req);
+	if (!b->backup || !writes(req) || !backup_hold_locked(b->backup, req))
+		begin_locked(b, req, true);
 	pthread_mutex_unlock(&b->lock);
 }
 
@@ -267,7 +278,7 @@ struct block_request *block_take_done(struct block *b)
 	if (req)
 		TAILQ_REMOVE(&b->finished, req, entry);
 	pthread_mutex_unlock(&b->lock);
-	if (req && marks(b, req))
+	if (req && b->bitmaps && writes(req))
 		disk_bitmaps_end_write(b->bitmaps, req->offset, req->bytes, req->era);
 	return req;
 }
@@ -276,6 +287,8 @@ void block_drain(struct block *b)
 {
 	pthread_mutex_lock(&b->lock);
 	b->draining = true;
+	if (b->backup)
+		backup_give_back_locked(b->backup);
 	if (b->uring)
 		uring_drain_locked(b);
 	block_threads_drain_locked(b);

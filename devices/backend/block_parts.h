@@ -8,6 +8,7 @@
 #include "devices/backend/block.h"
 
 struct uring;
+struct backup;
 
 #define BLOCK_WORKERS 4
 
@@ -26,7 +27,8 @@ struct block {
 	/* lock */
 	struct block_requests finished;
 	bool draining;
-	bool running; /* the lock RUNNING is held */
+	bool running;	       /* the lock RUNNING is held */
+	struct backup *backup; /* holds writes to what it has not copied; NULL: none */
 	/* lock; the threads' part */
 	struct block_requests waiting;
 	unsigned int busy; /* threads that are in a request */
@@ -38,6 +40,15 @@ struct block {
 
 /* It comes back. */
 void block_finish_locked(struct block *b, struct block_request *req, int error);
+
+/* Begins it in any case, from any thread: not by io_uring, which gives up what was submitted by a thread that ends. */
+void block_begin_in_threads_locked(struct block *b, struct block_request *req);
+
+/* backup.c */
+/* True: the request waits for its clusters to be copied. */
+bool backup_hold_locked(struct backup *backup, struct block_request *req);
+/* Those that wait come back, not done. */
+void backup_give_back_locked(struct backup *backup);
 
 /* block_threads.c */
 /* Does the request, however long it takes; 0 or an errno. Without the lock. */

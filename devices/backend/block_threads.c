@@ -2,10 +2,10 @@
 /* Requests that a few threads do, one at a time each, by the system calls that wait. They are started with the first request. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 
 #include "devices/backend/block_parts.h"
 #include "vmm/base/cleanup.h"
+#include "vmm/base/thread.h"
 
 #define ZEROES_BYTES (64u << 10)
 
@@ -118,14 +118,9 @@ static void *worker(void *opaque)
 
 static void start_workers(struct block *b)
 {
-	sigset_t all, old;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	while (b->nworkers < BLOCK_WORKERS &&
-	       pthread_create(&b->workers[b->nworkers], NULL, worker, b) == 0)
+	       thread_start(&b->workers[b->nworkers], worker, b) == 0)
 		b->nworkers++;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 void block_threads_submit_locked(struct block *b, struct block_request *req)

@@ -419,6 +419,7 @@ void virtio_blk_query(struct device *dev, struct virtio_blk_info *info)
 		.in_flight = blk->in_flight,
 		.errors = blk->errors,
 		.bitmaps = &blk->bitmaps,
+		.block = blk->block,
 	};
 	pthread_mutex_unlock(&blk->virtio.lock);
 }

@@ -34,6 +34,7 @@ struct virtio_blk_info {
 	unsigned int in_flight;
 	uint64_t errors; /* answers of VIRTIO_BLK_S_IOERR */
 	struct disk_bitmaps *bitmaps;
+	struct block *block;
 };
 /* dev is of virtio_blk_class. Pointers live as long as the device. */
 void virtio_blk_query(struct device *dev, struct virtio_blk_info *info);

@@ -319,7 +319,7 @@ Test(disk_bitmap, busy)
 	disk_bitmaps_init(&d, "disk0", DISK);
 	add(&d, "busy", 4096);
 	add(&d, "idle", 4096);
-	((struct disk_bitmap *)get(&d, "busy"))->busy = true;
+	((struct disk_bitmap *)get(&d, "busy"))->user = "a migration";
 	cr_assert_not(disk_bitmap_remove(&d, "busy", &err));
 	expect_error(err, "'busy' is busy");
 	cr_assert_not(disk_bitmap_clear(&d, "busy", &err));

@@ -9,6 +9,7 @@
 #include "vmm/app/machine.h"
 #include "vmm/app/options.h"
 
+struct backup_job;
 struct control;
 
 struct app {
@@ -20,7 +21,8 @@ struct app {
 		consoles[MACHINE_MAX_VIRTIO]; /* by the number of the option; NULL: not a console */
 	struct machine_part parts[MACHINE_MAX_VIRTIO]; /* the host's side of devices; into opts */
 	struct migration migration;
-	struct target *target; /* while a migration comes in; joined at the end */
+	struct target *target;		 /* while a migration comes in; joined at the end */
+	LIST_HEAD(, backup_job) backups; /* that run */
 	struct control *control;
 	int signal_fd;
 	int exit_status;

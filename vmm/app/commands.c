@@ -3,13 +3,14 @@
 
 #include <string.h>
 
+#include "vmm/app/backup_commands.h"
 #include "vmm/app/bitmap_commands.h"
 #include "vmm/app/query_devices.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/clock.h"
 #include "vmm/kvm/vcpu.h"
 
-#define ARGS_MAX 5
+#define ARGS_MAX 7
 
 struct arg {
 	const char *name;
@@ -419,6 +420,25 @@ static const struct command commands[] = {
 	    { "target", JSON_STRING, false },
 	    { "bitmaps", JSON_ARRAY, false } },
 	  false },
+	{ "drive-backup",
+	  cmd_drive_backup,
+	  { { "device", JSON_STRING, false },
+	    { "target", JSON_STRING, false },
+	    { "sync", JSON_STRING, false },
+	    { "format", JSON_STRING, true },
+	    { "bitmap", JSON_STRING, true },
+	    { "backing-file", JSON_STRING, true },
+	    { "speed", JSON_INTEGER, true } },
+	  false },
+	{ "block-job-cancel",
+	  cmd_block_job_cancel,
+	  { { "device", JSON_STRING, false }, { "force", JSON_TRUE, true } },
+	  false },
+	{ "block-job-set-speed",
+	  cmd_block_job_set_speed,
+	  { { "device", JSON_STRING, false }, { "speed", JSON_INTEGER, false } },
+	  false },
+	{ "query-block-jobs", cmd_query_block_jobs, { { 0 } }, false },
 };
 
 static json_t *cmd_query_commands(struct app *app, json_t *args, struct error **errp)

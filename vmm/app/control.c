@@ -334,7 +334,7 @@ static void broadcast(struct control *control, const char *name, json_t *data,
 	json_decref(event);
 }
 
-static void emit(struct control *control, const char *name, json_t *data)
+void control_emit(struct control *control, const char *name, json_t *data)
 {
 	struct timespec now;
 
@@ -397,27 +397,28 @@ void control_post_event(struct control *control, enum control_event event, uint6
 
 void control_emit_shutdown(struct control *control, bool by_guest, const char *reason)
 {
-	emit(control, "SHUTDOWN", json_pack("{s:b,s:s}", "guest", by_guest, "reason", reason));
+	control_emit(control, "SHUTDOWN",
+		     json_pack("{s:b,s:s}", "guest", by_guest, "reason", reason));
 }
 
 void control_emit_migration(struct control *control, const char *status)
 {
 	if (events_wanted(control))
-		emit(control, "MIGRATION", json_pack("{s:s}", "status", status));
+		control_emit(control, "MIGRATION", json_pack("{s:s}", "status", status));
 }
 
 void control_emit_reset(struct control *control, bool by_guest)
 {
-	emit(control, "RESET",
-	     json_pack("{s:b,s:s}", "guest", by_guest, "reason",
-		       by_guest ? "guest-reset" : "host-qmp-system-reset"));
+	control_emit(control, "RESET",
+		     json_pack("{s:b,s:s}", "guest", by_guest, "reason",
+			       by_guest ? "guest-reset" : "host-qmp-system-reset"));
 }
 
 void control_emit_disk_error(struct control *control, const char *id, const char *operation,
 			     int error)
 {
-	emit(control, "BLOCK_IO_ERROR",
-	     json_pack("{s:s,s:s,s:s,s:s,s:b,s:s}", "device", id, "qom-path", id, "operation",
-		       operation, "action", "report", "nospace", error == ENOSPC, "reason",
-		       strerror(error)));
+	control_emit(control, "BLOCK_IO_ERROR",
+		     json_pack("{s:s,s:s,s:s,s:s,s:b,s:s}", "device", id, "qom-path", id,
+			       "operation", operation, "action", "report", "nospace",
+			       error == ENOSPC, "reason", strerror(error)));
 }

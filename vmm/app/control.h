@@ -33,7 +33,8 @@ void control_free(struct control *control);
 
 /* Any thread: the event is stamped now and sent by the loop's. Cheap: no text is made here. */
 void control_post_event(struct control *control, enum control_event event, uint64_t value);
-/* The loop's thread. */
+/* The loop's thread. Any event, now; data is taken over and may be NULL. */
+void control_emit(struct control *control, const char *name, json_t *data);
 void control_emit_shutdown(struct control *control, bool by_guest, const char *reason);
 void control_emit_migration(struct control *control, const char *status);
 void control_emit_reset(struct control *control, bool by_guest);

@@ -5,6 +5,7 @@
 
 #include "vmm/app/analyze.h"
 #include "vmm/app/app.h"
+#include "vmm/app/backup.h"
 #include "vmm/app/migrate.h"
 #include "vmm/app/options.h"
 #include "vmm/base/cleanup.h"
@@ -63,6 +64,22 @@ static int main_migrate(int argc, char **argv)
 	return migrate_run(&opts);
 }
 
+static int main_backup(int argc, char **argv)
+{
+	struct backup_cli_options opts;
+	scoped_error err = NULL;
+
+	switch (options_parse_backup(argc, argv, &opts, &err)) {
+	case OPTIONS_DONE:
+		return 0;
+	case OPTIONS_WRONG:
+		return wrong_usage("backup", err);
+	case OPTIONS_OK:
+		break;
+	}
+	return backup_run(&opts);
+}
+
 /* No options: everything is printed. */
 static int main_describe_state(int argc, char **argv)
 {
@@ -107,9 +124,8 @@ static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
 } subcommands[] = {
-	{ "run", main_run },
-	{ "migrate", main_migrate },
-	{ "describe-state", main_describe_state },
+	{ "run", main_run },	     { "migrate", main_migrate },
+	{ "backup", main_backup },   { "describe-state", main_describe_state },
 	{ "analyze", main_analyze },
 };
 

@@ -3,43 +3,23 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/ioctl.h>
-#include <sys/signalfd.h>
 
+#include "vmm/app/progress.h"
 #include "vmm/app/qmp_client.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/base/units.h"
 
-#define LOOK_EVERY_MS 100
-#define LINE_EVERY 10 /* looks between two lines where there is no terminal */
-#define BAR_CELLS 24
+#define LINE_EVERY PROGRESS_LOOKS /* between two lines where there is no terminal */
 #define PAGE_BYTES 4096
 
 struct view {
 	struct qmp_client *client;
-	int signal_fd;
-	bool terminal;
-	bool cancelled;
+	struct progress progress;
 	unsigned int looks;
 	json_int_t last_pass;
 };
-
-static json_int_t number(json_t *json, const char *group, const char *name)
-{
-	return json_integer_value(
-		json_object_get(group ? json_object_get(json, group) : json, name));
-}
-
-static const char *text(json_t *json, const char *name)
-{
-	const char *s = json_string_value(json_object_get(json, name));
-
-	return s ? s : "";
-}
 
 static bool call(struct qmp_client *c, const char *command, json_t *args, struct error **errp)
 {
@@ -76,21 +56,18 @@ static bool apply_options(struct qmp_client *c, const struct migrate_options *o,
 static void show_bar(json_t *q)
 {
 	char speed[UNITS_TEXT_MAX], dirty[UNITS_TEXT_MAX], rest[UNITS_TEXT_MAX],
-		bar[BAR_CELLS * 3 + 1];
-	double total = (double)number(q, "ram", "total");
-	double remaining = (double)number(q, "ram", "remaining");
+		bar[PROGRESS_BAR_MAX];
+	double total = (double)answer_number(q, "ram", "total");
+	double remaining = (double)answer_number(q, "ram", "remaining");
 	double bytes_s =
 		json_real_value(json_object_get(json_object_get(q, "ram"), "mbps")) * 1e6 / 8;
-	unsigned int full = total > 0 ? (unsigned int)((1 - remaining / total) * BAR_CELLS) : 0;
-	size_t at = 0;
 
-	for (unsigned int i = 0; i < BAR_CELLS; i++)
-		at += (size_t)sprintf(bar + at, "%s", i < full ? "█" : "░");
+	progress_bar(total > 0 ? 1 - remaining / total : 0, bar);
 	format_size((uint64_t)bytes_s, speed);
-	format_size((uint64_t)number(q, "ram", "dirty-pages-rate") * PAGE_BYTES, dirty);
+	format_size((uint64_t)answer_number(q, "ram", "dirty-pages-rate") * PAGE_BYTES, dirty);
 	format_size((uint64_t)remaining, rest);
-	printf("\r\033[K%-14s %s pass %lld  %s left  %s/s", text(q, "status"), bar,
-	       (long long)number(q, "ram", "dirty-sync-count"), rest, speed);
+	printf("\r\033[K%-14s %s pass %lld  %s left  %s/s", answer_text(q, "status"), bar,
+	       (long long)answer_number(q, "ram", "dirty-sync-count"), rest, speed);
 	printf("  dirtied %s/s", dirty);
 	if (bytes_s > 0)
 		printf("  %.1f s to go", remaining / bytes_s);
@@ -100,15 +77,16 @@ static void show_bar(json_t *q)
 static void show_line(struct view *v, json_t *q)
 {
 	char rest[UNITS_TEXT_MAX], sent[UNITS_TEXT_MAX], dirty[UNITS_TEXT_MAX];
-	json_int_t pass = number(q, "ram", "dirty-sync-count");
+	json_int_t pass = answer_number(q, "ram", "dirty-sync-count");
 
 	if (pass == v->last_pass && v->looks % LINE_EVERY)
 		return;
 	v->last_pass = pass;
-	printf("%-14s pass %lld  sent %s  left %s  dirtied %s/s\n", text(q, "status"),
-	       (long long)pass, format_size((uint64_t)number(q, "ram", "transferred"), sent),
-	       format_size((uint64_t)number(q, "ram", "remaining"), rest),
-	       format_size((uint64_t)number(q, "ram", "dirty-pages-rate") * PAGE_BYTES, dirty));
+	printf("%-14s pass %lld  sent %s  left %s  dirtied %s/s\n", answer_text(q, "status"),
+	       (long long)pass, format_size((uint64_t)answer_number(q, "ram", "transferred"), sent),
+	       format_size((uint64_t)answer_number(q, "ram", "remaining"), rest),
+	       format_size((uint64_t)answer_number(q, "ram", "dirty-pages-rate") * PAGE_BYTES,
+			   dirty));
 	fflush(stdout);
 }
 
@@ -123,8 +101,8 @@ static void show_ms(const char *label, double us)
 
 static void show_xbzrle(json_t *q)
 {
-	json_int_t pages = number(q, "xbzrle-cache", "pages");
-	json_int_t bytes = number(q, "xbzrle-cache", "bytes");
+	json_int_t pages = answer_number(q, "xbzrle-cache", "pages");
+	json_int_t bytes = answer_number(q, "xbzrle-cache", "bytes");
 	char was[UNITS_TEXT_MAX], is[UNITS_TEXT_MAX];
 
 	if (!json_object_get(q, "xbzrle-cache"))
@@ -141,27 +119,28 @@ static void show_summary(json_t *q)
 {
 	char sent[UNITS_TEXT_MAX], total[UNITS_TEXT_MAX];
 
-	show_ms("total", (double)number(q, NULL, "total-time") * 1000);
+	show_ms("total", (double)answer_number(q, NULL, "total-time") * 1000);
 	printf("\n");
-	show_ms("blackout", (double)number(q, NULL, "downtime-us"));
+	show_ms("blackout", (double)answer_number(q, NULL, "downtime-us"));
 	printf("  (stop %lld, last pages %lld, devices %lld, load %lld, take over %lld us)\n",
-	       (long long)number(q, "blackout", "stop-us"),
-	       (long long)number(q, "blackout", "last-pages-us"),
-	       (long long)number(q, "blackout", "devices-us"),
-	       (long long)number(q, "blackout", "load-us"),
-	       (long long)number(q, "blackout", "take-over-us"));
+	       (long long)answer_number(q, "blackout", "stop-us"),
+	       (long long)answer_number(q, "blackout", "last-pages-us"),
+	       (long long)answer_number(q, "blackout", "devices-us"),
+	       (long long)answer_number(q, "blackout", "load-us"),
+	       (long long)answer_number(q, "blackout", "take-over-us"));
 	printf("  sent         %s of %s RAM: %lld pages whole, %lld zero\n",
-	       format_size((uint64_t)number(q, "ram", "transferred"), sent),
-	       format_size((uint64_t)number(q, "ram", "total"), total),
-	       (long long)number(q, "ram", "normal"), (long long)number(q, "ram", "duplicate"));
-	printf("  passes       %lld\n", (long long)number(q, "ram", "dirty-sync-count"));
+	       format_size((uint64_t)answer_number(q, "ram", "transferred"), sent),
+	       format_size((uint64_t)answer_number(q, "ram", "total"), total),
+	       (long long)answer_number(q, "ram", "normal"),
+	       (long long)answer_number(q, "ram", "duplicate"));
+	printf("  passes       %lld\n", (long long)answer_number(q, "ram", "dirty-sync-count"));
 	show_xbzrle(q);
 }
 
 /* 0: moved. */
 static int show_end(json_t *q, const char *uri)
 {
-	const char *status = text(q, "status");
+	const char *status = answer_text(q, "status");
 
 	if (strcmp(status, "completed") == 0) {
 		printf("moved to %s\n", uri);
@@ -174,9 +153,9 @@ static int show_end(json_t *q, const char *uri)
 		fprintf(stderr,
 			"ferry: migrate: the last word was lost (%s): the guest is stopped here "
 			"and may be running at %s\n",
-			text(q, "error-desc"), uri);
+			answer_text(q, "error-desc"), uri);
 	else
-		fprintf(stderr, "ferry: migrate: failed: %s\n", text(q, "error-desc"));
+		fprintf(stderr, "ferry: migrate: failed: %s\n", answer_text(q, "error-desc"));
 	return 1;
 }
 
@@ -190,18 +169,6 @@ static bool is_over(const char *status)
 	return false;
 }
 
-/* Wait for the next look, or for Ctrl-C. */
-static void wait_a_little(struct view *v)
-{
-	struct pollfd pfd = { .fd = v->signal_fd, .events = POLLIN };
-	struct signalfd_siginfo info;
-
-	if (poll(&pfd, 1, LOOK_EVERY_MS) <= 0 || read(v->signal_fd, &info, sizeof(info)) <= 0)
-		return;
-	v->cancelled = true;
-	call(v->client, "migrate_cancel", NULL, NULL);
-}
-
 static int watch(struct view *v, const char *uri, struct error **errp)
 {
 	for (;;) {
@@ -210,42 +177,32 @@ static int watch(struct view *v, const char *uri, struct error **errp)
 
 		if (!q)
 			return 1;
-		if (is_over(text(q, "status"))) {
-			if (v->terminal)
+		if (is_over(answer_text(q, "status"))) {
+			if (v->progress.terminal)
 				printf("\r\033[K");
 			fflush(stdout);
 			status = show_end(q, uri);
 			json_decref(q);
 			return status;
 		}
-		if (v->terminal)
+		if (v->progress.terminal)
 			show_bar(q);
 		else
 			show_line(v, q);
 		json_decref(q);
 		v->looks++;
-		wait_a_little(v);
+		if (progress_wait(&v->progress))
+			call(v->client, "migrate_cancel", NULL, NULL);
 	}
-}
-
-static int signals(void)
-{
-	sigset_t set;
-
-	signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 int migrate_run(const struct migrate_options *opts)
 {
-	struct view v = { .signal_fd = signals(), .terminal = isatty(STDOUT_FILENO) };
+	struct view v = { 0 };
 	scoped_error err = NULL;
 	int status = 1;
 
+	progress_begin(&v.progress);
 	v.client = qmp_client_connect(opts->control, &err);
 	if (v.client && apply_options(v.client, opts, &err) &&
 	    call(v.client, "migrate", json_pack("{s:s}", "uri", opts->uri), &err))
@@ -253,7 +210,6 @@ int migrate_run(const struct migrate_options *opts)
 	if (err)
 		log_error("migrate: %s", error_msg(err));
 	qmp_client_close(v.client);
-	if (v.signal_fd >= 0)
-		close(v.signal_fd);
+	progress_end(&v.progress);
 	return status;
 }

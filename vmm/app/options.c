@@ -19,6 +19,7 @@ static const char main_help[] =
 	"usage: ferry run --kernel IMAGE [OPTION...]       start a guest\n"
 	"       ferry run --incoming URI [OPTION...]       receive one\n"
 	"       ferry migrate --control unix:PATH URI      move one\n"
+	"       ferry backup --control unix:PATH ...       copy a running guest's disk\n"
 	"       ferry describe-state                       what a stream may hold, as JSON\n"
 	"       ferry analyze FILE [OPTION...]             show what a migration stream holds\n"
 	"       ferry --help | --version | COMMAND --help\n"
@@ -72,6 +73,32 @@ static const char migrate_help[] =
 	"  --cache SIZE        for XBZRLE; 256M by default\n"
 	"\n"
 	"Exit status: 0 the guest has moved, 1 it has not, 2 wrong usage.\n";
+
+static const char backup_help[] =
+	"usage: ferry backup --control unix:PATH --disk ID --target FILE [OPTION...]\n"
+	"\n"
+	"Copies what the disk ID of the guest behind the control socket holds at this moment into "
+	"a new\n"
+	"FILE, while the guest goes on and writes. Shows progress; Ctrl-C cancels. FILE has its "
+	"name only\n"
+	"when it is whole.\n"
+	"\n"
+	"  --bitmap NAME       only what this dirty bitmap of the disk holds, which then starts "
+	"anew with\n"
+	"                      this moment; if the backup fails, it has again what it held\n"
+	"  --full              with --bitmap: everything. The bitmap starts anew as well, and is "
+	"made if\n"
+	"                      there is none: the beginning of a chain\n"
+	"  --format raw|qcow2  qcow2 for a part of a disk, which raw cannot hold; else raw by "
+	"default\n"
+	"  --backing FILE      the backup before this one, which holds the rest; a path is seen "
+	"from\n"
+	"                      where the new FILE is\n"
+	"  --speed SIZE        bytes a second at most; what the guest is about to overwrite is "
+	"copied at\n"
+	"                      once all the same\n"
+	"\n"
+	"Exit status: 0 FILE is there, 1 it is not, 2 wrong usage.\n";
 
 static const char describe_state_help[] = "usage: ferry describe-state\n"
 					  "\n"
@@ -153,6 +180,12 @@ enum {
 	OPT_JSON,
 	OPT_RAM,
 	OPT_SECTION,
+	OPT_TARGET,
+	OPT_BITMAP,
+	OPT_FULL,
+	OPT_FORMAT,
+	OPT_BACKING,
+	OPT_SPEED,
 };
 
 static const struct option run_options[] = {
@@ -183,6 +216,19 @@ static const struct option migrate_options[] = {
 	{ "downtime", required_argument, NULL, OPT_DOWNTIME },
 	{ "xbzrle", required_argument, NULL, OPT_XBZRLE },
 	{ "cache", required_argument, NULL, OPT_CACHE },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ 0 },
+};
+
+static const struct option backup_options[] = {
+	{ "control", required_argument, NULL, OPT_CONTROL },
+	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "target", required_argument, NULL, OPT_TARGET },
+	{ "bitmap", required_argument, NULL, OPT_BITMAP },
+	{ "full", no_argument, NULL, OPT_FULL },
+	{ "format", required_argument, NULL, OPT_FORMAT },
+	{ "backing", required_argument, NULL, OPT_BACKING },
+	{ "speed", required_argument, NULL, OPT_SPEED },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ 0 },
 };
@@ -410,6 +456,77 @@ enum options_result options_parse_migrate(int argc, char **argv, struct migrate_
 		error_set(errp, !o->control ? "--control unix:PATH is needed"
 					    : "a URI is needed: where the guest is to go");
 	return OPTIONS_WRONG;
+}
+
+static bool take_backup_option(int opt, struct backup_cli_options *o, struct error **errp)
+{
+	switch (opt) {
+	case OPT_CONTROL:
+		return unix_path(optarg, "--control", &o->control, errp);
+	case OPT_DISK:
+		o->disk = optarg;
+		return true;
+	case OPT_TARGET:
+		o->target = optarg;
+		return true;
+	case OPT_BITMAP:
+		o->bitmap = optarg;
+		return true;
+	case OPT_FULL:
+		o->full = true;
+		return true;
+	case OPT_FORMAT:
+		o->format = optarg;
+		return one_of(optarg, "--format", "raw", "qcow2", &(bool){ false }, errp);
+	case OPT_BACKING:
+		o->backing = optarg;
+		return true;
+	default:
+		return parse_size(optarg, "--speed", &o->speed, errp);
+	}
+}
+
+static bool check_backup(const struct backup_cli_options *o, struct error **errp)
+{
+	const char *needed = !o->control  ? "--control unix:PATH"
+			     : !o->disk	  ? "--disk ID"
+			     : !o->target ? "--target FILE"
+					  : NULL;
+	bool part = (o->bitmap && !o->full) || o->backing;
+
+	if (needed)
+		error_set(errp, "%s is needed", needed);
+	else if (part && o->format && strcmp(o->format, "raw") == 0)
+		error_set(errp, "--format: 'raw' cannot hold a part of a disk: expected qcow2");
+	else
+		return true;
+	return false;
+}
+
+enum options_result options_parse_backup(int argc, char **argv, struct backup_cli_options *o,
+					 struct error **errp)
+{
+	int opt;
+
+	*o = (struct backup_cli_options){ 0 };
+	optind = 0;
+	while ((opt = getopt_long(argc, argv, "+:h", backup_options, NULL)) != -1) {
+		if (opt == OPT_HELP || opt == 'h') {
+			fputs(backup_help, stdout);
+			return OPTIONS_DONE;
+		}
+		if (opt == ':' || opt == '?') {
+			wrong_option(argc, argv, backup_options, opt, errp);
+			return OPTIONS_WRONG;
+		}
+		if (!take_backup_option(opt, o, errp))
+			return OPTIONS_WRONG;
+	}
+	if (optind < argc) {
+		error_set(errp, "'%s': unexpected", argv[optind]);
+		return OPTIONS_WRONG;
+	}
+	return check_backup(o, errp) ? OPTIONS_OK : OPTIONS_WRONG;
 }
 
 enum options_result options_parse_analyze(int argc, char **argv, struct analyze_options *o,

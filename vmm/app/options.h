@@ -38,6 +38,13 @@ struct analyze_options {
 	bool json, ram;
 };
 
+struct backup_cli_options {
+	const char *control, *disk, *target;
+	const char *bitmap, *format, *backing; /* NULL: not said */
+	bool full;
+	uint64_t speed; /* 0: no limit */
+};
+
 enum options_result { OPTIONS_OK, OPTIONS_DONE, OPTIONS_WRONG };
 
 /* argv[0] is the subcommand. DONE: help was printed, exit 0. WRONG: *errp says why, exit 2. */
@@ -49,6 +56,8 @@ enum options_result options_parse_migrate(int argc, char **argv, struct migrate_
 void options_release_run(struct run_options *opts);
 enum options_result options_parse_analyze(int argc, char **argv, struct analyze_options *opts,
 					  struct error **errp);
+enum options_result options_parse_backup(int argc, char **argv, struct backup_cli_options *opts,
+					 struct error **errp);
 void options_print_help(FILE *to);
 void options_print_describe_state_help(FILE *to);
 

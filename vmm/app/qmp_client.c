@@ -12,6 +12,8 @@ struct qmp_client {
 	FILE *in;
 	char *line;
 	size_t line_size;
+	const char *kept; /* what the name of an event to keep begins with */
+	json_t *events;	  /* an array of those */
 };
 
 static json_t *read_object(struct qmp_client *c, struct error **errp)
@@ -51,6 +53,29 @@ static bool send_all(int fd, const char *data, size_t len, struct error **errp)
 	return true;
 }
 
+/* Takes it over. */
+static void take_event(struct qmp_client *c, json_t *event)
+{
+	const char *name = json_string_value(json_object_get(event, "event"));
+
+	if (name && c->kept && strncmp(name, c->kept, strlen(c->kept)) == 0)
+		json_array_append(c->events, event);
+	json_decref(event);
+}
+
+void qmp_client_keep_events(struct qmp_client *c, const char *prefix)
+{
+	c->kept = prefix;
+}
+
+json_t *qmp_client_take_event(struct qmp_client *c)
+{
+	json_t *event = json_incref(json_array_get(c->events, 0));
+
+	json_array_remove(c->events, 0);
+	return event;
+}
+
 json_t *qmp_client_call(struct qmp_client *c, const char *command, json_t *args,
 			struct error **errp)
 {
@@ -80,7 +105,7 @@ json_t *qmp_client_call(struct qmp_client *c, const char *command, json_t *args,
 			json_decref(answer);
 			return result;
 		}
-		json_decref(answer); /* an event */
+		take_event(c, answer);
 	}
 	return NULL;
 }
@@ -95,6 +120,7 @@ struct qmp_client *qmp_client_connect(const char *path, struct error **errp)
 		return NULL;
 	c = xcalloc(1, sizeof(*c));
 	c->fd = fd;
+	c->events = json_array();
 	c->in = fdopen(fd, "r");
 	if (!c->in)
 		abort();
@@ -123,5 +149,6 @@ void qmp_client_close(struct qmp_client *c)
 		return;
 	fclose(c->in);
 	free(c->line);
+	json_decref(c->events);
 	free(c);
 }

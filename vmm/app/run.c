@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "vmm/app/app.h"
+#include "vmm/app/backup_commands.h"
 #include "vmm/app/control.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/log.h"
@@ -224,6 +225,8 @@ bool app_start_migration(struct app *app, const char *uri, struct error **errp)
 {
 	struct migration_machine machine;
 
+	if (!backup_jobs_none(app, errp))
+		return false;
 	machine_for_migration(&app->machine, &machine);
 	return migration_start(&app->migration, &machine, uri, errp);
 }
@@ -496,8 +499,9 @@ static void stop(struct app *app)
 	vm_end(&app->machine.vm);
 	target_stop(app->target);
 	migration_release(&app->migration);
+	backup_jobs_stop(app);
 	if (app->loop)
-		loop_run(app->loop); /* what those two have posted at their end */
+		loop_run(app->loop); /* what those three have posted at their end */
 	machine_release(&app->machine);
 	for (unsigned int i = 0; i < MACHINE_MAX_VIRTIO; i++)
 		chardev_close(app->consoles[i]);

@@ -89,10 +89,10 @@ static struct disk_bitmap *take_locked(struct disk_bitmaps *d, const char *name,
 
 	if (!bm)
 		error_set(errp, "disk '%s' has no dirty bitmap '%s'", d->node, name);
-	else if (bm->busy)
-		error_set(errp, "disk '%s': dirty bitmap '%s' is busy: a migration uses it",
-			  d->node, name);
-	return bm && !bm->busy ? bm : NULL;
+	else if (bm->user)
+		error_set(errp, "disk '%s': dirty bitmap '%s' is busy: %s uses it", d->node, name,
+			  bm->user);
+	return bm && !bm->user ? bm : NULL;
 }
 
 static bool check_shape(const struct disk_bitmaps *d, const char *name, uint64_t granularity,
@@ -293,6 +293,42 @@ bool disk_bitmap_merge(const struct disk_bitmap_ref *target, const struct disk_b
 	return true;
 }
 
+/* --- backups --- */
+
+HBitmap *disk_bitmap_freeze(struct disk_bitmaps *d, const char *name, struct error **errp)
+{
+	HBitmap *bits = NULL, *held = NULL;
+	struct disk_bitmap *bm;
+
+	pthread_mutex_lock(&d->lock);
+	bm = take_locked(d, name, errp);
+	if (bm)
+		bits = hbitmap_alloc(d->bytes, hbitmap_granularity(bm->bits));
+	if (bm && !bits)
+		error_set(errp, "disk '%s': dirty bitmap '%s': out of memory", d->node, name);
+	if (bits) {
+		held = bm->bits;
+		bm->bits = bits;
+		bm->user = "a backup";
+		begin_era_locked(d);
+	}
+	pthread_mutex_unlock(&d->lock);
+	return held;
+}
+
+void disk_bitmap_thaw(struct disk_bitmaps *d, const char *name, const HBitmap *back)
+{
+	struct disk_bitmap *bm;
+
+	pthread_mutex_lock(&d->lock);
+	bm = look_up_locked(d, name); /* a busy one is not removed */
+	assert(bm && bm->user);
+	if (back)
+		hbitmap_merge(back, bm->bits, bm->bits);
+	bm->user = NULL;
+	pthread_mutex_unlock(&d->lock);
+}
+
 /* --- migrations --- */
 
 static void let_go_locked(struct disk_bitmaps *d)
@@ -300,10 +336,11 @@ static void let_go_locked(struct disk_bitmaps *d)
 	struct disk_bitmap *bm;
 
 	TAILQ_FOREACH (bm, &d->list, entry) {
-		if (bm->meta)
-			hbitmap_free_meta(bm->bits);
+		if (!bm->meta)
+			continue;
+		hbitmap_free_meta(bm->bits);
 		bm->meta = NULL;
-		bm->busy = false;
+		bm->user = NULL;
 	}
 }
 
@@ -316,9 +353,9 @@ bool disk_bitmaps_hold(struct disk_bitmaps *d, int (*chunk_bits)(uint64_t granul
 	TAILQ_FOREACH (bm, &d->list, entry) {
 		bm->meta = hbitmap_create_meta(
 			bm->bits, chunk_bits(UINT64_C(1) << hbitmap_granularity(bm->bits)));
-		bm->busy = bm->meta != NULL;
-		if (!bm->busy)
+		if (!bm->meta)
 			break;
+		bm->user = "a migration";
 	}
 	if (bm) {
 		error_set(errp, "disk '%s': dirty bitmap '%s': out of memory", d->node, bm->name);
@@ -370,7 +407,7 @@ bool disk_bitmap_query(struct disk_bitmaps *d, unsigned int index, struct disk_b
 			.dirty_bytes = hbitmap_count(bm->bits),
 			.granularity = UINT32_C(1) << hbitmap_granularity(bm->bits),
 			.enabled = bm->enabled,
-			.busy = bm->busy,
+			.busy = bm->user != NULL,
 		};
 		strcpy(info->name, bm->name);
 	}

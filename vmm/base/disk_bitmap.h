@@ -31,7 +31,8 @@
 struct disk_bitmap {
 	char name[DISK_BITMAP_NAME_MAX + 1];
 	bool enabled; /* writes are recorded */
-	bool busy;    /* a migration uses it: users may look only */
+	const char
+		*user; /* "a migration" or "a backup" uses it: others may look only; NULL: nobody */
 	HBitmap *bits;
 	HBitmap *meta; /* of a busy one: what has changed since it was sent; owned by bits */
 	TAILQ_ENTRY(disk_bitmap) entry;
@@ -97,6 +98,13 @@ struct disk_bitmap_ref {
  * failure. */
 bool disk_bitmap_merge(const struct disk_bitmap_ref *target, const struct disk_bitmap_ref *sources,
 		       unsigned int nsources, struct error **errp);
+
+/* --- for a backup --- */
+
+/* From now on it records anew; what it held is the caller's. It is busy until thaw. NULL: an error. */
+HBitmap *disk_bitmap_freeze(struct disk_bitmaps *d, const char *name, struct error **errp);
+/* back: what freeze gave, of which nothing is to be lost, or NULL. */
+void disk_bitmap_thaw(struct disk_bitmaps *d, const char *name, const HBitmap *back);
 
 /* --- for a migration --- */
 

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "devices/backend/backup.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "devices/backend/block_parts.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/cleanup.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/thread.h"
+
+#define PIECE_BYTES (UINT64_C(1) << 20) /* that are read at once */
+#define HOLE_BYTES (UINT64_C(1) << 30)	/* that are passed over at once */
+#define PIECES_A_SECOND 10 /* at least, under a limit of speed, down to a cluster each */
+
+struct backup {
+	/* set at creation */
+	struct block *block;
+	struct disk_bitmaps *disk;
+	char *bitmap; /* NULL: none */
+	struct backup_target *target;
+	void (*ended)(void *opaque);
+	void *opaque;
+	pthread_t thread;
+	bool has_thread;
+	/* the thread's */
+	uint8_t *buffer;
+	HBitmap *frozen; /* what the bitmap held; NULL without one */
+	/* block->lock */
+	pthread_cond_t wake;
+	HBitmap *todo; /* not copied yet */
+	struct block_requests held;
+	uint64_t total, copied, speed;
+	uint64_t not_before; /* ns; when the next piece may be copied for which nobody waits */
+	bool cancelled;
+	enum backup_end end;
+	struct error *error;
+};
+
+struct piece {
+	uint64_t offset, bytes;
+	bool waited_for; /* by a held write */
+	uint64_t max;	 /* bytes that may be read; of one that nobody waits for */
+	uint64_t began;	 /* ns */
+	bool hole;
+};
+
+/* --- writes that come meanwhile --- */
+
+static bool is_to_be_copied(const struct backup *j, const struct block_request *req)
+{
+	return req->bytes && req->offset < j->disk->bytes &&
+	       hbitmap_next_dirty(j->todo, (int64_t)req->offset, (int64_t)req->bytes) >= 0;
+}
+
+bool backup_hold_locked(struct backup *j, struct block_request *req)
+{
+	if (!is_to_be_copied(j, req))
+		return false;
+	TAILQ_INSERT_TAIL(&j->held, req, entry);
+	pthread_cond_signal(&j->wake);
+	return true;
+}
+
+void backup_give_back_locked(struct backup *j)
+{
+	struct block_request *req;
+
+	while ((req = TAILQ_FIRST(&j->held)) != NULL) {
+		TAILQ_REMOVE(&j->held, req, entry);
+		block_finish_locked(j->block, req, ECANCELED);
+	}
+}
+
+/* Those that need not wait (any more) begin. */
+static void release_locked(struct backup *j, bool all)
+{
+	struct block_request *req, *next;
+
+	TAILQ_FOREACH_SAFE (req, &j->held, entry, next) {
+		if (!all && is_to_be_copied(j, req))
+			continue;
+		TAILQ_REMOVE(&j->held, req, entry);
+		block_begin_in_threads_locked(j->block, req);
+	}
+}
+
+/* --- what is copied next --- */
+
+static bool first_piece(const struct backup *j, uint64_t from, uint64_t to, uint64_t max,
+			struct piece *p)
+{
+	int64_t start, count;
+
+	if (!hbitmap_next_dirty_area(j->todo, (int64_t)from, (int64_t)to, (int64_t)max, &start,
+				     &count))
+		return false;
+	*p = (struct piece){ .offset = (uint64_t)start, .bytes = (uint64_t)count };
+	return true;
+}
+
+/* Of a piece that begins in a hole of the image: as much as the hole has. Of another: as much as may be read at once. Nobody writes there
+ * before it is copied. */
+static void fit_piece(const struct backup *j, struct piece *p)
+{
+	off_t data = lseek(j->block->fd, (off_t)p->offset, SEEK_DATA);
+	uint64_t hole = 0;
+
+	if (data < 0)
+		hole = errno == ENXIO ? p->bytes : 0;
+	else if ((uint64_t)data > p->offset)
+		hole = align_down((uint64_t)data - p->offset, BACKUP_CLUSTER);
+	p->hole = hole > 0;
+	p->bytes = MIN_OF(p->bytes, p->hole ? hole : p->max);
+}
+
+static uint64_t piece_bytes(const struct backup *j)
+{
+	uint64_t share = align_down(j->speed / PIECES_A_SECOND, BACKUP_CLUSTER);
+
+	if (!j->speed)
+		return PIECE_BYTES;
+	return MAX_OF(MIN_OF(share, PIECE_BYTES), BACKUP_CLUSTER);
+}
+
+/* Waits until there may be one; false: the copying is over. */
+static bool next_piece_locked(struct backup *j, struct piece *p)
+{
+	while (!j->cancelled) {
+		struct block_request *req = TAILQ_FIRST(&j->held);
+		uint64_t now = clock_now_ns();
+		struct timespec until;
+
+		/* Whoever is held waits for a piece: release_locked() has been there. */
+		if (req && first_piece(j, align_down(req->offset, BACKUP_CLUSTER),
+				       MIN_OF(align_up(req->offset + req->bytes, BACKUP_CLUSTER),
+					      j->disk->bytes),
+				       PIECE_BYTES, p)) {
+			p->waited_for = true;
+			return true;
+		}
+		if (!first_piece(j, 0, j->disk->bytes, HOLE_BYTES, p))
+			return false;
+		if (!j->speed || now >= j->not_before) {
+			p->max = piece_bytes(j);
+			p->began = now;
+			return true;
+		}
+		until = clock_timespec(j->not_before);
+		pthread_cond_timedwait(&j->wake, &j->block->lock, &until);
+	}
+	return false;
+}
+
+/* --- copying --- */
+
+static bool is_zero(const uint8_t *data, uint64_t bytes)
+{
+	return !data[0] && memcmp(data, data + 1, bytes - 1) == 0;
+}
+
+static bool read_piece(struct backup *j, const struct piece *p, struct error **errp)
+{
+	struct iovec iov = { j->buffer, p->bytes };
+	struct block_request req = {
+		.op = BLOCK_READ, .offset = p->offset, .bytes = p->bytes, .iov = &iov, .niov = 1
+	};
+	int error = block_perform(j->block, &req);
+
+	if (error)
+		error_set_errno(errp, error, "reading %llu bytes at %llu",
+				(unsigned long long)p->bytes, (unsigned long long)p->offset);
+	return !error;
+}
+
+/* Clusters that are alike, zero or not, go out together. */
+static bool write_piece(struct backup *j, const struct piece *p, struct error **errp)
+{
+	uint64_t done = 0;
+	bool ok = true;
+
+	while (ok && done < p->bytes) {
+		uint64_t from = done;
+		bool zero = false;
+
+		for (; done < p->bytes; done += MIN_OF(BACKUP_CLUSTER, p->bytes - done)) {
+			bool here =
+				is_zero(j->buffer + done, MIN_OF(BACKUP_CLUSTER, p->bytes - done));
+
+			if (done > from && here != zero)
+				break;
+			zero = here;
+		}
+		ok = zero ? backup_target_zero(j->target, p->offset + from, done - from, errp)
+			  : backup_target_write(j->target, p->offset + from, j->buffer + from,
+						done - from, errp);
+	}
+	return ok;
+}
+
+static bool copy_piece(struct backup *j, struct piece *p, struct error **errp)
+{
+	if (!p->waited_for)
+		fit_piece(j, p);
+	if (p->hole)
+		return backup_target_zero(j->target, p->offset, p->bytes, errp);
+	return read_piece(j, p, errp) && write_piece(j, p, errp);
+}
+
+static void piece_is_copied_locked(struct backup *j, const struct piece *p)
+{
+	hbitmap_reset(j->todo, p->offset, p->bytes);
+	j->copied += p->bytes;
+	if (j->speed && !p->waited_for && !p->hole)
+		j->not_before = MAX_OF(p->began, j->not_before) + p->bytes * NS_PER_SEC / j->speed;
+	release_locked(j, false);
+}
+
+/* --- the thread --- */
+
+/* Everything that is to be copied, or an error. In the end the disk is as it was without a backup. */
+static void copy_all(struct backup *j, struct error **errp)
+{
+	struct block *b = j->block;
+	struct piece p;
+	bool ok = true;
+
+	pthread_mutex_lock(&b->lock);
+	while (ok && next_piece_locked(j, &p)) {
+		pthread_mutex_unlock(&b->lock);
+		ok = copy_piece(j, &p, errp);
+		pthread_mutex_lock(&b->lock);
+		if (ok)
+			piece_is_copied_locked(j, &p);
+	}
+	b->backup = NULL;
+	release_locked(j, true);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static bool is_cancelled(struct backup *j)
+{
+	bool cancelled;
+
+	pthread_mutex_lock(&j->block->lock);
+	cancelled = j->cancelled;
+	pthread_mutex_unlock(&j->block->lock);
+	return cancelled;
+}
+
+static void *run(void *opaque)
+{
+	struct backup *j = opaque;
+	enum backup_end end = BACKUP_FAILED;
+	struct error *err = NULL;
+
+	copy_all(j, &err);
+	if (!err && is_cancelled(j))
+		end = BACKUP_CANCELLED;
+	else if (!err && backup_target_finish(j->target, &err))
+		end = BACKUP_COMPLETED;
+	backup_target_free(take_ptr(j->target));
+	if (j->bitmap)
+		disk_bitmap_thaw(j->disk, j->bitmap, end == BACKUP_COMPLETED ? NULL : j->frozen);
+	pthread_mutex_lock(&j->block->lock);
+	j->end = end;
+	j->error = err;
+	pthread_mutex_unlock(&j->block->lock);
+	if (j->ended)
+		j->ended(j->opaque);
+	return NULL;
+}
+
+/* --- the owner's --- */
+
+/* The last bit may reach beyond the end. */
+static uint64_t bytes_in(const HBitmap *bits)
+{
+	uint64_t size = hbitmap_size(bits), count = hbitmap_count(bits);
+	uint64_t beyond = align_up(size, BACKUP_CLUSTER) - size;
+
+	return hbitmap_get(bits, size - 1) ? count - beyond : count;
+}
+
+/* The point in time: the bitmap starts anew, and writes are held from now on. A write that marked the bitmap before and comes behind this is
+ * held, too, and marks again when it is done, for the bitmap's era is another. */
+static bool attach(struct backup *j, bool incremental, struct error **errp)
+{
+	struct block *b = j->block;
+	bool ok;
+
+	pthread_mutex_lock(&b->lock);
+	ok = !b->backup;
+	if (!ok)
+		error_set(errp, "it is being backed up already");
+	if (ok && j->bitmap) {
+		j->frozen = disk_bitmap_freeze(j->disk, j->bitmap, errp);
+		ok = j->frozen != NULL;
+	}
+	if (ok) {
+		if (incremental)
+			hbitmap_merge(j->frozen, j->frozen, j->todo);
+		else
+			hbitmap_set(j->todo, 0, j->disk->bytes);
+		j->total = bytes_in(j->todo);
+		b->backup = j;
+	}
+	pthread_mutex_unlock(&b->lock);
+	return ok;
+}
+
+static void detach(struct backup *j)
+{
+	pthread_mutex_lock(&j->block->lock);
+	j->block->backup = NULL;
+	release_locked(j, true);
+	pthread_mutex_unlock(&j->block->lock);
+	if (j->bitmap)
+		disk_bitmap_thaw(j->disk, j->bitmap, j->frozen);
+}
+
+static struct backup *backup_new(const struct backup_options *o)
+{
+	struct backup *j = xcalloc(1, sizeof(*j));
+	pthread_condattr_t attr;
+
+	assert(o->bitmap || !o->incremental);
+	j->block = o->block;
+	j->disk = o->disk;
+	j->bitmap = o->bitmap ? xstrdup(o->bitmap) : NULL;
+	j->speed = o->speed;
+	j->ended = o->ended;
+	j->opaque = o->opaque;
+	TAILQ_INIT(&j->held);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&j->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	return j;
+}
+
+static bool start(struct backup *j, const struct backup_options *o, struct error **errp)
+{
+	struct backup_target_options target = o->target;
+	int rc;
+
+	target.bytes = j->disk->bytes;
+	target.whole = !o->incremental;
+	j->todo = hbitmap_alloc(j->disk->bytes, BACKUP_CLUSTER_BITS);
+	j->buffer = malloc(PIECE_BYTES);
+	if (!j->todo || !j->buffer) {
+		error_set(errp, "out of memory");
+		return false;
+	}
+	j->target = backup_target_open(&target, errp);
+	if (!j->target || !attach(j, o->incremental, errp))
+		return false;
+	rc = thread_start(&j->thread, run, j);
+	if (rc) {
+		error_set_errno(errp, rc, "thread");
+		detach(j);
+	}
+	j->has_thread = rc == 0;
+	return j->has_thread;
+}
+
+struct backup *backup_start(const struct backup_options *o, struct error **errp)
+{
+	struct backup *j = backup_new(o);
+
+	if (start(j, o, errp))
+		return j;
+	error_prefix(errp, "disk '%s': ", o->disk->node);
+	backup_free(j);
+	return NULL;
+}
+
+void backup_query(struct backup *j, struct backup_status *status)
+{
+	pthread_mutex_lock(&j->block->lock);
+	*status = (struct backup_status){
+		.disk = j->disk->node,
+		.total = j->total,
+		.copied = j->copied,
+		.speed = j->speed,
+		.end = j->end,
+		.error = j->error ? error_msg(j->error) : NULL,
+	};
+	pthread_mutex_unlock(&j->block->lock);
+}
+
+void backup_set_speed(struct backup *j, uint64_t speed)
+{
+	pthread_mutex_lock(&j->block->lock);
+	j->speed = speed;
+	j->not_before = 0;
+	pthread_cond_signal(&j->wake);
+	pthread_mutex_unlock(&j->block->lock);
+}
+
+void backup_cancel(struct backup *j)
+{
+	pthread_mutex_lock(&j->block->lock);
+	j->cancelled = true;
+	pthread_cond_signal(&j->wake);
+	pthread_mutex_unlock(&j->block->lock);
+}
+
+void backup_wait(struct backup *j)
+{
+	if (j->has_thread)
+		pthread_join(j->thread, NULL);
+	j->has_thread = false;
+}
+
+void backup_free(struct backup *j)
+{
+	backup_wait(j);
+	backup_target_free(j->target);
+	error_free(j->error);
+	pthread_cond_destroy(&j->wake);
+	hbitmap_free(j->todo);
+	hbitmap_free(j->frozen);
+	free(j->buffer);
+	free(j->bitmap);
+	free(j);
+}

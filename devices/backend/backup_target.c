@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "devices/backend/backup_target.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <sys/stat.h>
+
+#include "devices/backend/qcow2.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/cleanup.h"
+
+struct backup_target {
+	char *path;
+	char *temp_path; /* NULL: it has its name */
+	int fd;
+	uint64_t bytes;
+	char *backing;		    /* NULL: none */
+	struct qcow2_writer *qcow2; /* NULL: raw */
+};
+
+static bool failed(struct backup_target *t, int error, struct error **errp)
+{
+	error_set_errno(errp, error, "cannot write '%s'", t->path);
+	return false;
+}
+
+static bool is_new(const char *path, struct error **errp)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0)
+		error_set(errp, "'%s' is there already: expected the name of a new file", path);
+	else if (errno != ENOENT)
+		error_set_errno(errp, errno, "'%s'", path);
+	else
+		return true;
+	return false;
+}
+
+/* A backing file's name counts from the folder of the file that names it. */
+static bool probe_backing(const struct backup_target_options *o, struct qcow2_backing *backing,
+			  struct error **errp)
+{
+	scoped_free char *copy = xstrdup(o->path);
+	scoped_free char *path = o->backing[0] == '/'
+					 ? xstrdup(o->backing)
+					 : xasprintf("%s/%s", dirname(copy), o->backing);
+	scoped_fd fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint8_t magic[4];
+
+	if (fd < 0 || pread(fd, magic, sizeof(magic), 0) < 0) {
+		error_set_errno(errp, errno, "cannot open the file below, '%s'", path);
+		return false;
+	}
+	if (strlen(o->backing) > QCOW2_BACKING_MAX) {
+		error_set(errp, "the file below: its name has %zu bytes, expected at most %d",
+			  strlen(o->backing), QCOW2_BACKING_MAX);
+		return false;
+	}
+	*backing = (struct qcow2_backing){ o->backing,
+					   get_be32(magic) == QCOW2_MAGIC ? "qcow2" : "raw" };
+	return true;
+}
+
+struct backup_target *backup_target_open(const struct backup_target_options *o, struct error **errp)
+{
+	struct qcow2_backing backing = { 0 };
+	struct backup_target *t;
+
+	assert(o->bytes && (o->format == BACKUP_QCOW2 || (o->whole && !o->backing)));
+	if (!is_new(o->path, errp) || (o->backing && !probe_backing(o, &backing, errp)))
+		return NULL;
+	t = xcalloc(1, sizeof(*t));
+	t->path = xstrdup(o->path);
+	t->bytes = o->bytes;
+	if (o->backing)
+		backing.name = t->backing = xstrdup(o->backing);
+	t->temp_path = xasprintf("%s.partial-XXXXXX", o->path);
+	t->fd = mkostemp(t->temp_path, O_CLOEXEC);
+	if (t->fd < 0) {
+		error_set_errno(errp, errno, "cannot create '%s'", o->path);
+		free(take_ptr(t->temp_path));
+	} else if (o->format == BACKUP_RAW && ftruncate(t->fd, (off_t)o->bytes) < 0) {
+		failed(t, errno, errp);
+	} else {
+		if (o->format == BACKUP_QCOW2)
+			t->qcow2 = qcow2_writer_new(t->fd, o->bytes, o->whole, &backing);
+		return t;
+	}
+	backup_target_free(t);
+	return NULL;
+}
+
+static bool check_part(const struct backup_target *t, uint64_t offset, uint64_t bytes)
+{
+	return is_aligned(offset, BACKUP_CLUSTER) && range_within(offset, bytes, t->bytes) &&
+	       (is_aligned(bytes, BACKUP_CLUSTER) || offset + bytes == t->bytes);
+}
+
+bool backup_target_write(struct backup_target *t, uint64_t offset, const void *data, uint64_t bytes,
+			 struct error **errp)
+{
+	int error;
+
+	assert(check_part(t, offset, bytes));
+	error = t->qcow2 ? qcow2_write(t->qcow2, offset, data, bytes)
+			 : write_at(t->fd, data, bytes, offset);
+	return error ? failed(t, error, errp) : true;
+}
+
+bool backup_target_zero(struct backup_target *t, uint64_t offset, uint64_t bytes,
+			struct error **errp)
+{
+	int error;
+
+	assert(check_part(t, offset, bytes));
+	error = t->qcow2 ? qcow2_zero(t->qcow2, offset, bytes) : 0; /* it is a hole */
+	return error ? failed(t, error, errp) : true;
+}
+
+/* Nothing that has come to stand there meanwhile is lost, where the file system knows how. */
+static int rename_new(const char *from, const char *to)
+{
+	if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return errno;
+	return rename(from, to) < 0 ? errno : 0;
+}
+
+/* The name, too, is to be on disk. */
+static int sync_folder(const char *path)
+{
+	scoped_free char *copy = xstrdup(path);
+	scoped_fd fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || fsync(fd) < 0 ? errno : 0;
+}
+
+bool backup_target_finish(struct backup_target *t, struct error **errp)
+{
+	int error = t->qcow2 ? qcow2_finish(t->qcow2) : 0;
+
+	if (!error && fsync(t->fd) < 0)
+		error = errno;
+	if (!error)
+		error = rename_new(t->temp_path, t->path);
+	if (error)
+		return failed(t, error, errp);
+	free(take_ptr(t->temp_path));
+	error = sync_folder(t->path);
+	return error ? failed(t, error, errp) : true;
+}
+
+void backup_target_free(struct backup_target *t)
+{
+	if (!t)
+		return;
+	qcow2_writer_free(t->qcow2);
+	if (t->fd >= 0)
+		close(t->fd);
+	if (t->temp_path)
+		unlink(t->temp_path);
+	free(t->temp_path);
+	free(t->backing);
+	free(t->path);
+	free(t);
+}

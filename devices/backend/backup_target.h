@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Where a backup goes: a new file, which has its name only when it is whole and on disk.
+ *
+ *	raw	the disk's bytes at their places; zeroes are holes
+ *	qcow2	version 3 (QEMU, docs/interop/qcow2.txt): holds what it was given, and the name of a file below it that holds the rest
+ *
+ * One thread. A file that is not finished leaves nothing behind.
+ */
+#ifndef FERRY_BACKEND_BACKUP_TARGET_H
+#define FERRY_BACKEND_BACKUP_TARGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/base/error.h"
+
+#define BACKUP_CLUSTER_BITS 16
+#define BACKUP_CLUSTER (UINT64_C(1) << BACKUP_CLUSTER_BITS)
+
+enum backup_format { BACKUP_RAW, BACKUP_QCOW2 };
+
+struct backup_target_options {
+	const char *path; /* there must be no such file */
+	enum backup_format format;
+	uint64_t bytes; /* of the disk, not 0 */
+	bool whole;	/* all that is not zero will be given; else qcow2 */
+	/* The file below, which must be there, raw or qcow2; as a link says it, seen from where path is. NULL: none. qcow2 only. */
+	const char *backing;
+};
+
+struct backup_target;
+
+struct backup_target *backup_target_open(const struct backup_target_options *options,
+					 struct error **errp);
+/* Whole clusters, each once; only the disk's last may be cut by its end. */
+bool backup_target_write(struct backup_target *t, uint64_t offset, const void *data, uint64_t bytes,
+			 struct error **errp);
+/* They are zero, whatever the file below says. */
+bool backup_target_zero(struct backup_target *t, uint64_t offset, uint64_t bytes,
+			struct error **errp);
+/* On disk, and under its name. */
+bool backup_target_finish(struct backup_target *t, struct error **errp);
+/* NULL is allowed. */
+void backup_target_free(struct backup_target *t);
+
+#endif
