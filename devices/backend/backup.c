@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <sys/stat.h>
 
 #include "devices/backend/block_parts.h"
 #include "vmm/base/bytes.h"
@@ -100,19 +101,27 @@ static bool first_piece(const struct backup *j, uint64_t from, uint64_t to, uint
 	return true;
 }
 
-/* Of a piece that begins in a hole of the image: as much as the hole has. Of another: as much as may be read at once. Nobody writes there
- * before it is copied. */
+/* How much of a range is a hole of the image. Nobody writes there before it is copied. Where a file that has become shorter ends, there is no
+ * hole: what was there is lost. */
+static uint64_t hole_bytes(const struct block *b, uint64_t offset, uint64_t bytes)
+{
+	off_t data = b->is_file ? lseek(b->fd, (off_t)offset, SEEK_DATA) : (off_t)offset;
+	bool to_end = data < 0 && errno == ENXIO;
+	struct stat st;
+
+	if ((data < 0 && !to_end) || fstat(b->fd, &st) < 0 ||
+	    (b->is_file && !range_within(offset, bytes, (uint64_t)st.st_size)))
+		return 0;
+	return to_end ? bytes : MIN_OF(align_down((uint64_t)data - offset, BACKUP_CLUSTER), bytes);
+}
+
+/* Of a piece that begins in a hole: as much as the hole has. Of another: as much as may be read at once. */
 static void fit_piece(const struct backup *j, struct piece *p)
 {
-	off_t data = lseek(j->block->fd, (off_t)p->offset, SEEK_DATA);
-	uint64_t hole = 0;
+	uint64_t hole = hole_bytes(j->block, p->offset, p->bytes);
 
-	if (data < 0)
-		hole = errno == ENXIO ? p->bytes : 0;
-	else if ((uint64_t)data > p->offset)
-		hole = align_down((uint64_t)data - p->offset, BACKUP_CLUSTER);
 	p->hole = hole > 0;
-	p->bytes = MIN_OF(p->bytes, p->hole ? hole : p->max);
+	p->bytes = p->hole ? hole : MIN_OF(p->bytes, p->max);
 }
 
 static uint64_t piece_bytes(const struct backup *j)
