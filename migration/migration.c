@@ -71,8 +71,9 @@ void migration_set_status(struct migration *m, enum migration_status status)
 	if (!statuses[status].active)
 		m->stats.total_ns = clock_now_ns() - m->stats.start_ns;
 	pthread_cond_broadcast(&m->cond);
-	pthread_mutex_unlock(&m->lock);
+	/* Under the lock: what is told comes in the order in which it happened. */
 	m->observer.status_changed(m->observer.opaque, status);
+	pthread_mutex_unlock(&m->lock);
 }
 
 bool migration_cancelled(struct migration *m)
@@ -146,20 +147,16 @@ bool migration_start(struct migration *m, const struct migration_machine *machin
 
 void migration_cancel(struct migration *m)
 {
-	bool tell = false;
-
 	pthread_mutex_lock(&m->lock);
 	if (statuses[m->status].active && !m->cancel && !m->handed_over) {
 		m->cancel = true;
-		tell = m->status != MIGRATION_CANCELLING;
 		m->status = MIGRATION_CANCELLING;
 		if (m->channel)
 			channel_cancel(m->channel);
 		pthread_cond_broadcast(&m->cond);
+		m->observer.status_changed(m->observer.opaque, MIGRATION_CANCELLING);
 	}
 	pthread_mutex_unlock(&m->lock);
-	if (tell)
-		m->observer.status_changed(m->observer.opaque, MIGRATION_CANCELLING);
 }
 
 bool migration_continue(struct migration *m, enum migration_status expected, struct error **errp)

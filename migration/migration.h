@@ -10,7 +10,8 @@
  *	          +--------+--------------+--------------+-> failed, or cancelling -> cancelled
  *
  * Threads: start, wait and release from one thread; the other functions from any. The observer's functions are called from the migration's thread or, for
- * cancelling, from the canceller's, without a lock held.
+ * setup and cancelling, from the caller's. A change of status is told under the migration's lock, so that changes are told in their order: the
+ * observer must not call back.
  */
 #ifndef FERRY_MIGRATION_MIGRATION_H
 #define FERRY_MIGRATION_MIGRATION_H

@@ -15,7 +15,7 @@
 #include "vmm/base/cleanup.h"
 #include "vmm/base/clock.h"
 
-#define LINGER_MS 2000
+#define LINGER_MS 10000
 
 enum channel_kind { CHANNEL_SOCKET, CHANNEL_PIPE, CHANNEL_FILE, CHANNEL_MEMORY };
 

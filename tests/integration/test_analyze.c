@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-TestSuite(analyze, .init = world_begin, .fini = world_end, .timeout = 150);
-TestSuite(analyze_usage, .init = world_begin_anywhere, .fini = world_end, .timeout = 150);
+TestSuite(analyze, .init = world_begin, .fini = world_end, .timeout = 600);
+TestSuite(analyze_usage, .init = world_begin_anywhere, .fini = world_end, .timeout = 600);
 
 #define CAP (40 << 20)
 #define ANALYZE(...) side_run("analyze", "analyze", __VA_ARGS__)

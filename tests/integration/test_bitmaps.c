@@ -7,12 +7,13 @@
  * tells which blocks were written. Eight requests are in flight at most, which may be marked and not yet be written.
  */
 #include "tests/integration/moves.h"
+#include "tests/integration/proxy.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
-TestSuite(bitmaps, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(bitmaps, .init = world_begin, .fini = world_end, .timeout = 600);
 
 #define IMAGE_BYTES (4 << 20)
 #define BLOCK 4096
@@ -380,18 +381,24 @@ Test(bitmaps, rest_in_a_file)
 /* In the midst of the bits: the destination hears why, and the guest and its bitmaps go on. */
 Test(bitmaps, cancelled_while_they_are_sent)
 {
+	/* The footer of their section's start, and its first part: all that the cap lets through. */
+	static const struct proxy_step script[] = {
+		{ PROXY_PASS, TO_TARGET, PATTERN("\x7e\0\x01\0\0\x02\0\x01\0\0") },
+		{ .action = PROXY_END },
+	};
 	struct beats *b = new_beats();
 	char *image = make_image("image");
 	struct side *s, *target = start_target("target", b);
+	struct proxy *proxy = proxy_start(side_uri(target), script);
 
 	cr_assert_eq(truncate(image, INT64_C(1) << 40), 0);
 	s = start_disk(image, "blocks=16", b);
 	add(s, "x", 4096);
 	set_capability(s, "dirty-bitmaps", true);
 	set_parameter(s, "max-bandwidth", BARELY);
-	begin_migration(s, side_uri(target));
-	await_migration(s, "active");
-	WAIT_FOR(json_is_true(json_object_get(bitmap_of(s, "disk0", "x"), "busy")));
+	begin_migration(s, proxy->uri);
+	WAIT_FOR(proxy->step == 1);
+	cr_assert(json_is_true(json_object_get(bitmap_of(s, "disk0", "x"), "busy")));
 	cancel_migration(s);
 	cr_assert(strstr(expect_refusal(target), "cancelled"));
 	call(s, "block-dirty-bitmap-clear", named("x"));

@@ -16,8 +16,8 @@
 
 #include "guest/ferry-guest.h"
 
-TestSuite(boot, .init = world_begin, .fini = world_end, .timeout = 150);
-TestSuite(usage, .init = world_begin_anywhere, .fini = world_end, .timeout = 150);
+TestSuite(boot, .init = world_begin, .fini = world_end, .timeout = 600);
+TestSuite(usage, .init = world_begin_anywhere, .fini = world_end, .timeout = 600);
 
 static const char *const reset_means_reset[] = { "--on-reset", "reset", NULL };
 

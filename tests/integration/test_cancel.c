@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-TestSuite(cancel, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(cancel, .init = world_begin, .fini = world_end, .timeout = 600);
 
 static void expect_cancelled(struct side *source, struct beats *b)
 {

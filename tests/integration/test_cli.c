@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-TestSuite(cli, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(cli, .init = world_begin, .fini = world_end, .timeout = 600);
 
 struct stage {
 	struct beats *beats;

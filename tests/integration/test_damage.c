@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-TestSuite(damage, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(damage, .init = world_begin, .fini = world_end, .timeout = 600);
 
 /* A START, PART, END or FULL section of "ram" begins or ends like this: the end of its records, its footer. */
 #define RAM_END "\0\0\0\0\0\0\0\x10\x7e\0\0\0\0"

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-TestSuite(disk, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(disk, .init = world_begin, .fini = world_end, .timeout = 600);
 
 #define IMAGE_BYTES (1 << 20)
 

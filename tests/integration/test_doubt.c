@@ -16,7 +16,7 @@
 #include <signal.h>
 #include <string.h>
 
-TestSuite(doubt, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(doubt, .init = world_begin, .fini = world_end, .timeout = 600);
 
 static const struct proxy_step cut_loaded[] = {
 	{ PROXY_CUT, TO_SOURCE, SHUT_0 },

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-TestSuite(ends, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(ends, .init = world_begin, .fini = world_end, .timeout = 600);
 
 struct stage {
 	struct beats *beats;

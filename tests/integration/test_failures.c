@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-TestSuite(failures, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(failures, .init = world_begin, .fini = world_end, .timeout = 600);
 
 struct pair {
 	struct beats *beats;

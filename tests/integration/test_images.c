@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-TestSuite(images, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(images, .init = world_begin, .fini = world_end, .timeout = 600);
 
 static const char cargo[] = "# one cargo of tea\n";
 

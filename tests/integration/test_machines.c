@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-TestSuite(machines, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(machines, .init = world_begin, .fini = world_end, .timeout = 600);
 
 static void move_payload(const char *payload, const char *cmdline, unsigned int cpus)
 {

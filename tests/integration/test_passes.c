@@ -17,7 +17,7 @@
 
 #include "vmm/base/clock.h"
 
-TestSuite(passes, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(passes, .init = world_begin, .fini = world_end, .timeout = 600);
 
 #define CAP (40 << 20)
 #define PASSES 4

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-TestSuite(pingpong, .init = world_begin, .fini = world_end, .timeout = 170);
+TestSuite(pingpong, .init = world_begin, .fini = world_end, .timeout = 600);
 
 #define MOVES 20
 

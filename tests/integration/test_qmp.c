@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-TestSuite(qmp, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(qmp, .init = world_begin, .fini = world_end, .timeout = 600);
 
 static struct side *start_timer(struct beats *b)
 {

@@ -20,7 +20,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-TestSuite(serial, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(serial, .init = world_begin, .fini = world_end, .timeout = 600);
 
 static void set_true(void *opaque, short revents)
 {

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 TestSuite(state, .init = world_begin_anywhere, .fini = world_end, .timeout = 60);
-TestSuite(release, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(release, .init = world_begin, .fini = world_end, .timeout = 600);
 
 static json_t *todays(void)
 {

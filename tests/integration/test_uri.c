@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-TestSuite(uri, .init = world_begin, .fini = world_end, .timeout = 150);
+TestSuite(uri, .init = world_begin, .fini = world_end, .timeout = 600);
 
 /* Both are up; go and see. */
 static void move_and_check(struct side *source, struct side *target, struct beats *b)

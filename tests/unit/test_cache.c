@@ -57,7 +57,7 @@ const char *__asan_default_options(void)
 }
 
 /* No end to the search for a size would hang the test: hence the limit. */
-Test(cache, a_size_beyond_all_memory_is_an_error, .timeout = 10)
+Test(cache, a_size_beyond_all_memory_is_an_error, .timeout = 60)
 {
 	static const uint64_t sizes[] = { UINT64_C(1) << 62, UINT64_C(1) << 63, UINT64_MAX };
 

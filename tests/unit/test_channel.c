@@ -342,7 +342,7 @@ static void cancel_while_waiting(struct channel *ch, bool writes)
 	expect_error(err, "cancelled");
 }
 
-Test(channel, a_waiting_call_is_cancelled, .timeout = 20)
+Test(channel, a_waiting_call_is_cancelled, .timeout = 60)
 {
 	for (unsigned int i = 0; i < 4; i++) {
 		struct channel *ch[2];
@@ -383,7 +383,7 @@ Test(channel, a_cancelled_channel_stays_cancelled)
 }
 
 /* For a last word to the peer; and the next cancel works like the first. */
-Test(channel, a_cancelled_channel_can_be_armed_again, .timeout = 20)
+Test(channel, a_cancelled_channel_can_be_armed_again, .timeout = 60)
 {
 	struct error *err = NULL;
 	struct channel *ch[2];
@@ -411,7 +411,7 @@ Test(channel, a_cancelled_channel_can_be_armed_again, .timeout = 20)
 	}
 }
 
-Test(channel, limits_to_waiting, .timeout = 20)
+Test(channel, limits_to_waiting, .timeout = 60)
 {
 	static uint8_t block[1 << 20];
 	char byte;
@@ -452,7 +452,7 @@ static void *answer_at_the_end(void *opaque)
 /*
  * Lingering tells the peer the end, reads away what it still sends, and returns when it has closed.
  */
-Test(channel, lingering_lets_the_peer_read_to_the_end, .timeout = 20)
+Test(channel, lingering_lets_the_peer_read_to_the_end, .timeout = 60)
 {
 	struct channel *ch[2];
 	pthread_t thread;

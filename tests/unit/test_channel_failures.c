@@ -315,7 +315,7 @@ static void interrupt(struct reading *r, pthread_t thread)
 	}
 }
 
-Test(channel_failures, signals_end_no_wait, .timeout = 20)
+Test(channel_failures, signals_end_no_wait, .timeout = 60)
 {
 	struct reading r = { 0 };
 	struct error *err = NULL;
@@ -333,7 +333,7 @@ Test(channel_failures, signals_end_no_wait, .timeout = 20)
 	close(fds[1]);
 }
 
-Test(channel_failures, signals_end_no_accept, .timeout = 20)
+Test(channel_failures, signals_end_no_accept, .timeout = 60)
 {
 	struct address *addr = address_parse("tcp:127.0.0.1:0", NULL), *peer;
 	struct iovec iov = { "z", 1 };

@@ -256,7 +256,7 @@ Test(chardev, a_file_is_emptied_or_appended_to)
 }
 
 /* With a reader and without: it is refused at once, where opening it would wait. */
-Test(chardev, a_fifo_is_no_file, .timeout = 30)
+Test(chardev, a_fifo_is_no_file, .timeout = 60)
 {
 	struct loop *loop = loop_new(NULL);
 	struct error *err = NULL;
@@ -390,7 +390,7 @@ Test(chardev, a_slow_reader_is_waited_for)
  * The kernel hands bytes from one end of a terminal to the other in its own time, so what must come
  * is waited for; a test that waits in vain is ended by its limit.
  */
-#define LIMIT .timeout = 30
+#define LIMIT .timeout = 60
 #define TURN_UNTIL(l, cond) \
 	while (!(cond))     \
 	turn(l)

@@ -318,7 +318,7 @@ static void *post_many(void *opaque)
 }
 
 /* Each poster's own order is kept, and no post is lost to a wake-up that was missed. */
-Test(loop, threads_post_while_it_runs, .timeout = 20)
+Test(loop, threads_post_while_it_runs, .timeout = 60)
 {
 	struct loop *loop = loop_new(NULL);
 	struct poster posters[POSTERS];
@@ -346,7 +346,7 @@ static void *add_from_outside(void *opaque)
 	return NULL;
 }
 
-Test(loop, a_thread_adds_while_it_runs, .timeout = 20)
+Test(loop, a_thread_adds_while_it_runs, .timeout = 60)
 {
 	struct loop *loop = loop_new(NULL);
 	struct source s = { .loop = loop };

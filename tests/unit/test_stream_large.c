@@ -83,7 +83,7 @@ static uint8_t *make_noise(void)
 	return data;
 }
 
-Test(stream_large, portions_of_a_pipe_do_not_matter, .timeout = 20)
+Test(stream_large, portions_of_a_pipe_do_not_matter, .timeout = 60)
 {
 	uint8_t *data = make_noise();
 	struct feed feed = { .data = data, .len = TOTAL };

@@ -225,7 +225,7 @@ Test(transport, a_dead_socket_is_replaced_and_a_live_one_is_not)
  * Somebody who listens but does not get round to accepting is alive: asking must neither hang nor
  * take the name.
  */
-Test(transport, a_live_socket_with_a_full_queue_is_refused, .timeout = 5)
+Test(transport, a_live_socket_with_a_full_queue_is_refused, .timeout = 60)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	struct error *err = NULL;
@@ -302,22 +302,33 @@ Test(transport, tcp_connects_over_ipv6)
 Test(transport, tcp_errors_name_the_address)
 {
 	struct error *err = NULL;
-	struct address *addr = address_parse("tcp:127.0.0.1:0", NULL), *gone, *bad;
+	struct address *addr = address_parse("tcp:127.0.0.1:0", NULL), *taken, *gone, *bad;
 	struct listener *l = listener_open(addr, NULL);
+	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	int mute = socket(AF_INET, SOCK_STREAM, 0);
+	socklen_t len = sizeof(sin);
+	char uri[40];
 
-	gone = address_parse(listener_uri(l), NULL);
-	cr_assert_null(listener_open(gone, &err)); /* taken */
-	expect_error(err, gone->uri);
-	listener_free(l);
-	cr_assert_null(channel_connect(gone, &err)); /* nobody there any more */
+	taken = address_parse(listener_uri(l), NULL);
+	cr_assert_null(listener_open(taken, &err));
+	expect_error(err, taken->uri);
+	/* A port where nobody listens, and nobody else can begin to. */
+	cr_assert_eq(bind(mute, (struct sockaddr *)&sin, len), 0);
+	cr_assert_eq(getsockname(mute, (struct sockaddr *)&sin, &len), 0);
+	snprintf(uri, sizeof(uri), "tcp:127.0.0.1:%u", ntohs(sin.sin_port));
+	gone = address_parse(uri, NULL);
+	cr_assert_null(channel_connect(gone, &err));
 	cr_assert_not_null(strstr(error_msg(err), gone->uri));
 	expect_error(err, "cannot connect");
+	close(mute);
+	listener_free(l);
 	bad = address_parse("tcp:127.0.0.1:no-such-service", NULL);
 	cr_assert_null(channel_connect(bad, &err));
 	expect_error(err, "cannot resolve");
 	cr_assert_null(listener_open(bad, &err));
 	expect_error(err, "cannot resolve");
 	address_free(addr);
+	address_free(taken);
 	address_free(gone);
 	address_free(bad);
 }
@@ -349,7 +360,7 @@ static void *read_late(void *opaque)
  * TCP closes with a reset where something was not read, and that destroys what still waits to be
  * sent. The reader's small buffer makes it wait.
  */
-Test(transport, lingering_saves_the_last_words, .timeout = 20)
+Test(transport, lingering_saves_the_last_words, .timeout = 60)
 {
 	struct address *addr = address_parse("tcp:127.0.0.1:0", NULL);
 	struct listener *l = listener_open(addr, NULL);
@@ -459,7 +470,7 @@ static void *accept_one(void *opaque)
 	return NULL;
 }
 
-Test(transport, a_waiting_listener_is_called_off, .timeout = 20)
+Test(transport, a_waiting_listener_is_called_off, .timeout = 60)
 {
 	struct address *addr = address_parse("tcp:127.0.0.1:0", NULL);
 	struct acceptor a = { .l = listener_open(addr, NULL) };
