@@ -6,7 +6,7 @@
  *	handshake    header, CONFIGURATION; the destination builds the machine, or says why not
  *	memory       dirty logging on, block list
  *	bitmaps      dirty bitmaps of disks, where asked for
- *	precopy      passes, while the guest runs
+ *	precopy      passes, while the guest runs: bits that have changed, pages
  *	stop         park vCPUs, drain devices                        the blackout begins
  *	wait         pre-switchover, where the user asked for it
  *	save         device state, last sync, last pages, last bits, EOF
@@ -468,7 +468,7 @@ static const struct phase {
 	{ "connect", connect_run, hang_up, false },
 	{ "handshake", handshake_run, handshake_undo, false },
 	{ "memory", memory_run, source_stop_ram, false },
-	{ "bitmaps", source_send_bitmaps, source_stop_bitmaps, false },
+	{ "bitmaps", source_start_bitmaps, source_stop_bitmaps, false },
 	{ "precopy", source_precopy, NULL, false },
 	{ "stop", stop_run, stop_undo, false },
 	{ "wait", wait_run, NULL, false },

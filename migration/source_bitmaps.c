@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The dirty bitmaps of disks go before the first page: all of them once, and at the switch what has changed since. */
+/* The dirty bitmaps of disks go before the first page, all of them; before each further pass, and at the switch, what has changed. */
 #include "migration/bitmaps/format.h"
 #include "migration/source.h"
 
@@ -20,9 +20,12 @@ static void end_part(struct source *src)
 	src->in_bitmaps = false;
 }
 
-static bool send_all(struct source *src, struct error **errp)
+bool source_send_bitmaps(struct source *src, struct error **errp)
 {
+	if (!source_bitmaps_left(src))
+		return true;
 	begin_part(src, SECTION_PART);
+	bitmap_save_rewind(&src->bitmaps);
 	while (bitmap_save_some(&src->bitmaps))
 		if (stream_out_position(src->out) >= src->next_check &&
 		    !source_pause_for_breath(src, errp))
@@ -32,7 +35,12 @@ static bool send_all(struct source *src, struct error **errp)
 	return source_stream_ok(src, errp);
 }
 
-bool source_send_bitmaps(struct source *src, struct error **errp)
+uint64_t source_bitmaps_left(struct source *src)
+{
+	return src->has_bitmaps ? bitmap_save_left(&src->bitmaps) : 0;
+}
+
+bool source_start_bitmaps(struct source *src, struct error **errp)
 {
 	if (src->caps.dirty_bitmaps != CAPABILITY_ON)
 		return true;
@@ -46,7 +54,7 @@ bool source_send_bitmaps(struct source *src, struct error **errp)
 			   BITMAP_SECTION_VERSION);
 	bitmap_save_setup(&src->bitmaps);
 	end_part(src);
-	return source_stream_ok(src, errp) && send_all(src, errp);
+	return source_stream_ok(src, errp) && source_send_bitmaps(src, errp);
 }
 
 bool source_last_bitmaps(struct source *src, struct error **errp)

@@ -197,6 +197,8 @@ static void begin_pass(struct source *src)
 
 static bool send_pass(struct source *src, struct error **errp)
 {
+	if (!source_send_bitmaps(src, errp))
+		return false;
 	begin_pass(src);
 	begin_part(src, SECTION_PART);
 	if (!send_dirty_pages(src, false, errp))
@@ -226,14 +228,14 @@ static bool sync_log(struct source *src, struct error **errp)
 	return true;
 }
 
-/* The rest, as it would go on the wire: pages that the encoder has been shrinking will go on shrinking. */
-static uint64_t rest_bytes(const struct source *src)
+/* The rest, as it would go on the wire: pages that the encoder has been shrinking will go on shrinking. And the dirty bitmaps'. */
+static uint64_t rest_bytes(struct source *src)
 {
 	uint64_t each = PAGE_RECORD_BYTES;
 
 	if (src->cost_pages >= COST_SAMPLE_MIN)
 		each = MIN_OF(each, src->cost_bytes / src->cost_pages + 1);
-	return ram_dirty_remaining(&src->dirty) * each;
+	return ram_dirty_remaining(&src->dirty) * each + source_bitmaps_left(src);
 }
 
 static void note_cost(struct source *src)

@@ -3,11 +3,12 @@
  * Writing section "dirty-bitmap": all dirty bitmaps of a machine's disks.
  *
  *	START  each bitmap's granularity and whether it is enabled
- *	PART   each bitmap's bits, chunk by chunk, while the guest writes
- *	END    the chunks that have changed since they were sent, by the meta bitmap; then each bitmap is complete
+ *	PART   the first: each bitmap's bits, chunk by chunk, while the guest writes; each further one: those that have changed since
+ *	END    the chunks that have changed since; then each bitmap is complete
  *
- * While they are being sent they are busy: users cannot change them, so that bits only come and none goes. A bitmap that is added
- * after the start does not travel. One thread; the disks may be written to by others.
+ * A meta bitmap tells which chunks are to be sent: at first all of them. While they are being sent they are busy: users cannot change
+ * them, so that bits only come and none goes. A bitmap that is added after the start does not travel. One thread; the disks may
+ * be written to by others.
  */
 #ifndef FERRY_BITMAPS_SAVE_H
 #define FERRY_BITMAPS_SAVE_H
@@ -21,7 +22,7 @@ struct bitmap_save {
 	/* of the chunk before; NULL: there was none */
 	const struct disk_bitmaps *last_disk;
 	const struct disk_bitmap *last;
-	/* where bitmap_save_some() goes on */
+	/* where bitmap_save_some() goes on; NULL: at the end */
 	struct disk_bitmaps *disk;
 	struct disk_bitmap *bitmap;
 	uint64_t offset;
@@ -35,10 +36,14 @@ void bitmap_save_end(struct bitmap_save *save);
 
 /* The data of START. */
 void bitmap_save_setup(struct bitmap_save *save);
-/* One more chunk of a PART, without EOS; false: all have been sent. */
+/* A further PART begins: all bitmaps are gone through once more. */
+void bitmap_save_rewind(struct bitmap_save *save);
+/* One more chunk of it that has not been sent or has changed, without EOS; false: there is none from here to the end. */
 bool bitmap_save_some(struct bitmap_save *save);
 void bitmap_save_eos(struct bitmap_save *save);
-/* The data of END. Nobody writes any more, and all has been sent once. */
+/* How many bytes bitmap_save_some() would write from the first bitmap on, at most, but for names. */
+uint64_t bitmap_save_left(struct bitmap_save *save);
+/* The data of END. Nobody writes any more. */
 void bitmap_save_rest(struct bitmap_save *save);
 
 #endif

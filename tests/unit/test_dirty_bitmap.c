@@ -242,6 +242,12 @@ static void round_trip(struct prng *p, uint64_t bytes, unsigned int log_min, uin
 	bitmap_save_eos(&save);
 	for (unsigned int i = 0; i < nwrites; i++)
 		write_somewhere(&m.disks[1], p);
+	bitmap_save_rewind(&save);
+	while (bitmap_save_some(&save))
+		if (prng_below(p, 8) == 0)
+			write_somewhere(&m.disks[1], p);
+	bitmap_save_eos(&save);
+	write_somewhere(&m.disks[1], p);
 	bitmap_save_rest(&save);
 	bitmap_save_end(&save);
 	stream_flush(out);
@@ -249,7 +255,7 @@ static void round_trip(struct prng *p, uint64_t bytes, unsigned int log_min, uin
 	add_disk(&to, "disk", image_bytes);
 	data = channel_memory_data(ch, &len);
 	load_begin(&l, &to, data, len);
-	for (unsigned int i = 0; i < 3; i++)
+	for (unsigned int i = 0; i < 4; i++)
 		bitmap_load_section(&l.load, l.in);
 	cr_assert_eq(get_u8(l.in), BEHIND);
 	expect_ok(stream_in_take_error(l.in, &err), err);
@@ -288,6 +294,57 @@ Test(dirty_bitmap, large_disks)
 		round_trip(&p, TIB + prng_below(&p, 4096) * 512, 20, 2 * TIB);
 	for (unsigned int i = 0; i < 5; i++)
 		round_trip(&p, 64 * TIB, 26, 64 * TIB);
+}
+
+/* --- how much is left --- */
+
+#define CHUNK_1K (1 + 8 + 4 + 8 + 1024) /* one of 8192 bits, without names */
+
+static uint64_t send_pass(struct bitmap_save *save)
+{
+	uint64_t before = stream_out_position(save->out);
+
+	bitmap_save_rewind(save);
+	while (bitmap_save_some(save))
+		;
+	return stream_out_position(save->out) - before;
+}
+
+/* All at first; then what has changed, each chunk once, however often it changes; and what is said to be left is what goes out. */
+Test(dirty_bitmap, what_is_left)
+{
+	struct channel *ch = channel_memory();
+	struct stream_out *out = stream_out_new(ch);
+	struct machine m = { 0 };
+	struct bitmap_save save;
+	struct error *err = NULL;
+
+	add_disk(&m, "d", 512 * MIB * 6 + 512);
+	add(&m.disks[0], "a", 65536, true);
+	add(&m.disks[0], "b", MIB, true);
+	add(&m.disks[0], "off", 65536, false);
+	expect_ok(bitmap_save_begin(&save, out, &m.list, &err), err);
+	bitmap_save_setup(&save);
+	/* 3073 bits of b are 49 words: 416 bytes, with those behind it. */
+	cr_assert_eq(bitmap_save_left(&save), 14 * CHUNK_1K + 21 + 416);
+	cr_assert_lt(send_pass(&save), 1000, "they are zeroes");
+	cr_assert_eq(bitmap_save_left(&save), 0);
+	cr_assert_eq(send_pass(&save), 0);
+	for (unsigned int i = 0; i < 100; i++)
+		disk_bitmaps_mark(&m.disks[0], i * 65536, 512);
+	cr_assert_eq(bitmap_save_left(&save), CHUNK_1K + 21 + 416);
+	cr_assert_eq(send_pass(&save), CHUNK_1K + 2 + 21 + 416 + 2, "and two names");
+	/* What is dirty already does not change. */
+	disk_bitmaps_mark(&m.disks[0], 0, 512);
+	cr_assert_eq(bitmap_save_left(&save), 0);
+	disk_bitmaps_mark(&m.disks[0], 512 * MIB - 512, 1024);
+	cr_assert_eq(bitmap_save_left(&save), 2 * CHUNK_1K + 21 + 416);
+	bitmap_save_rest(&save);
+	cr_assert_eq(bitmap_save_left(&save), 0);
+	bitmap_save_end(&save);
+	stream_out_free(out);
+	channel_free(ch);
+	machine_end(&m);
 }
 
 /* --- what is wrong --- */

@@ -356,6 +356,7 @@ bool disk_bitmaps_hold(struct disk_bitmaps *d, int (*chunk_bits)(uint64_t granul
 		if (!bm->meta)
 			break;
 		bm->user = "a migration";
+		hbitmap_set(bm->meta, 0, d->bytes);
 	}
 	if (bm) {
 		error_set(errp, "disk '%s': dirty bitmap '%s': out of memory", d->node, bm->name);

@@ -34,7 +34,7 @@ struct disk_bitmap {
 	const char
 		*user; /* "a migration" or "a backup" uses it: others may look only; NULL: nobody */
 	HBitmap *bits;
-	HBitmap *meta; /* of a busy one: what has changed since it was sent; owned by bits */
+	HBitmap *meta; /* of a busy one: what has not been sent, or changed since; owned by bits */
 	TAILQ_ENTRY(disk_bitmap) entry;
 };
 
@@ -108,8 +108,8 @@ void disk_bitmap_thaw(struct disk_bitmaps *d, const char *name, const HBitmap *b
 
 /* --- for a migration --- */
 
-/* All that there are become busy, each with a meta bitmap of chunks of so many bits: chunk_bits() of its granularity, in bytes. Those
- * that are added later are not. On failure none is. */
+/* All that there are become busy, each with a meta bitmap, all set, of chunks of so many bits: chunk_bits() of its granularity, in
+ * bytes. Those that are added later are not. On failure none is. */
 bool disk_bitmaps_hold(struct disk_bitmaps *d, int (*chunk_bits)(uint64_t granularity),
 		       struct error **errp);
 /* Undoes it; where none is held, nothing. */
