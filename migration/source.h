@@ -61,9 +61,9 @@ void source_publish_stats(struct source *src);
 bool source_pause_for_breath(struct source *src, struct error **errp);
 
 /* source_bitmaps.c; all do nothing where dirty bitmaps are not to travel */
-/* Those that there are now: START, and all bits in a PART. */
+/* Those that there are now, and that come: START, and all bits in a PART. */
 bool source_start_bitmaps(struct source *src, struct error **errp);
-/* What has changed since, where anything has: a PART. */
+/* What has changed since, and new ones, where there is anything: a PART. */
 bool source_send_bitmaps(struct source *src, struct error **errp);
 /* How much that would be, as it would go on the wire. */
 uint64_t source_bitmaps_left(struct source *src);

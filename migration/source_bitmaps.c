@@ -20,9 +20,22 @@ static void end_part(struct source *src)
 	src->in_bitmaps = false;
 }
 
+/* START, once there is a bitmap: without any there is no section, and a destination need not know of it. */
+static bool has_begun(struct source *src)
+{
+	if (src->has_bitmaps || !src->bitmaps.disks || !bitmap_save_has_any(&src->bitmaps))
+		return src->has_bitmaps;
+	src->has_bitmaps = true;
+	section_put_header(src->out, SECTION_START, BITMAP_SECTION_ID, BITMAP_SECTION_NAME, 0,
+			   BITMAP_SECTION_VERSION);
+	bitmap_save_setup(&src->bitmaps);
+	end_part(src);
+	return true;
+}
+
 bool source_send_bitmaps(struct source *src, struct error **errp)
 {
-	if (!source_bitmaps_left(src))
+	if (!has_begun(src) || !source_bitmaps_left(src))
 		return true;
 	begin_part(src, SECTION_PART);
 	bitmap_save_rewind(&src->bitmaps);
@@ -37,29 +50,23 @@ bool source_send_bitmaps(struct source *src, struct error **errp)
 
 uint64_t source_bitmaps_left(struct source *src)
 {
-	return src->has_bitmaps ? bitmap_save_left(&src->bitmaps) : 0;
+	return src->bitmaps.disks ? bitmap_save_left(&src->bitmaps) : 0;
 }
 
 bool source_start_bitmaps(struct source *src, struct error **errp)
 {
 	if (src->caps.dirty_bitmaps != CAPABILITY_ON)
 		return true;
-	if (!bitmap_save_begin(&src->bitmaps, src->out, &src->vm->disks, errp))
-		return false;
-	/* Without any there is no section: a destination need not know of it. */
-	src->has_bitmaps = src->bitmaps.bitmap != NULL;
-	if (!src->has_bitmaps)
-		return true;
-	section_put_header(src->out, SECTION_START, BITMAP_SECTION_ID, BITMAP_SECTION_NAME, 0,
-			   BITMAP_SECTION_VERSION);
-	bitmap_save_setup(&src->bitmaps);
-	end_part(src);
-	return source_stream_ok(src, errp) && source_send_bitmaps(src, errp);
+	return bitmap_save_begin(&src->bitmaps, src->out, &src->vm->disks, errp) &&
+	       source_send_bitmaps(src, errp);
 }
 
 bool source_last_bitmaps(struct source *src, struct error **errp)
 {
-	if (!src->has_bitmaps)
+	if (!src->bitmaps.disks)
+		return true;
+	bitmap_save_close(&src->bitmaps);
+	if (!has_begun(src))
 		return true;
 	begin_part(src, SECTION_END);
 	bitmap_save_rest(&src->bitmaps);

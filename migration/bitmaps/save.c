@@ -46,8 +46,21 @@ bool bitmap_save_begin(struct bitmap_save *save, struct stream_out *out,
 			return false;
 		}
 	}
-	bitmap_save_rewind(save);
 	return true;
+}
+
+bool bitmap_save_has_any(struct bitmap_save *save)
+{
+	bitmap_save_rewind(save);
+	return save->bitmap != NULL;
+}
+
+void bitmap_save_close(struct bitmap_save *save)
+{
+	struct disk_bitmaps *disk;
+
+	TAILQ_FOREACH (disk, save->disks, entry)
+		disk_bitmaps_close(disk);
 }
 
 void bitmap_save_end(struct bitmap_save *save)
@@ -76,13 +89,20 @@ static void put_head(struct bitmap_save *save, uint8_t flags)
 	save->last = save->bitmap;
 }
 
+static void put_start(struct bitmap_save *save)
+{
+	if (save->bitmap->announced)
+		return;
+	put_head(save, BITMAP_START);
+	put_u32(save->out, UINT32_C(1) << hbitmap_granularity(save->bitmap->bits));
+	put_u8(save->out, save->bitmap->enabled ? BITMAP_ENABLED : 0);
+	save->bitmap->announced = true;
+}
+
 void bitmap_save_setup(struct bitmap_save *save)
 {
-	for (bitmap_save_rewind(save); save->bitmap; next_bitmap(save)) {
-		put_head(save, BITMAP_START);
-		put_u32(save->out, UINT32_C(1) << hbitmap_granularity(save->bitmap->bits));
-		put_u8(save->out, save->bitmap->enabled ? BITMAP_ENABLED : 0);
-	}
+	for (bitmap_save_rewind(save); save->bitmap; next_bitmap(save))
+		put_start(save);
 	bitmap_save_eos(save);
 	bitmap_save_rewind(save);
 }
@@ -149,6 +169,7 @@ bool bitmap_save_some(struct bitmap_save *save)
 
 		if (at < 0)
 			continue;
+		put_start(save); /* all of a new one is to be sent */
 		save->offset = (uint64_t)at;
 		put_chunk(save);
 		return true;

@@ -7,8 +7,8 @@
  *	END    the chunks that have changed since; then each bitmap is complete
  *
  * A meta bitmap tells which chunks are to be sent: at first all of them. While they are being sent they are busy: users cannot change
- * them, so that bits only come and none goes. A bitmap that is added after the start does not travel. One thread; the disks may
- * be written to by others.
+ * them, so that bits only come and none goes. A bitmap that is added meanwhile is started in the next PART, or in END, before its
+ * bits; when END has begun none can be added. One thread; the disks may be written to by others.
  */
 #ifndef FERRY_BITMAPS_SAVE_H
 #define FERRY_BITMAPS_SAVE_H
@@ -28,12 +28,14 @@ struct bitmap_save {
 	uint64_t offset;
 };
 
-/* Holds all bitmaps; false: error, none is held. save->disk is NULL where there are none. */
+/* Holds all bitmaps; false: error, none is held. */
 bool bitmap_save_begin(struct bitmap_save *save, struct stream_out *out,
 		       struct disk_bitmaps_list *disks, struct error **errp);
 /* Lets them go; may be called twice. */
 void bitmap_save_end(struct bitmap_save *save);
 
+/* Is there any to be sent? */
+bool bitmap_save_has_any(struct bitmap_save *save);
 /* The data of START. */
 void bitmap_save_setup(struct bitmap_save *save);
 /* A further PART begins: all bitmaps are gone through once more. */
@@ -43,7 +45,9 @@ bool bitmap_save_some(struct bitmap_save *save);
 void bitmap_save_eos(struct bitmap_save *save);
 /* How many bytes bitmap_save_some() would write from the first bitmap on, at most, but for names. */
 uint64_t bitmap_save_left(struct bitmap_save *save);
-/* The data of END. Nobody writes any more. */
+/* From now on none is added. */
+void bitmap_save_close(struct bitmap_save *save);
+/* The data of END, after that. Nobody writes any more. */
 void bitmap_save_rest(struct bitmap_save *save);
 
 #endif

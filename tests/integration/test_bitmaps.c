@@ -295,6 +295,23 @@ Test(bitmaps, travel_while_the_guest_writes)
 	await_laps(b, 1);
 }
 
+/* Nobody may change it, nor merge from it or into it. */
+static void expect_busy(struct side *s, const char *name)
+{
+	static const char *const by_name[] = { "block-dirty-bitmap-remove",
+					       "block-dirty-bitmap-clear",
+					       "block-dirty-bitmap-enable",
+					       "block-dirty-bitmap-disable" };
+	const char *words = text_format("'%s' is busy: a migration uses it", name);
+
+	cr_assert(json_is_true(json_object_get(bitmap_of(s, "disk0", name), "busy")));
+	for (size_t i = 0; i < sizeof(by_name) / sizeof(by_name[0]); i++)
+		refused(s, by_name[i], named(name), words);
+	refused(s, "block-dirty-bitmap-merge",
+		json_pack("{s:s,s:s,s:[s]}", "node", "disk0", "target", name, "bitmaps", name),
+		words);
+}
+
 /* While they are being sent they are not to be changed; a migration that fails gives them back. */
 Test(bitmaps, busy_while_they_are_sent)
 {
@@ -308,13 +325,54 @@ Test(bitmaps, busy_while_they_are_sent)
 	begin_migration(s, side_uri(target));
 	await_migration(s, "pre-switchover");
 	cr_assert(json_is_true(json_object_get(bitmap_of(s, "disk0", "x"), "busy")));
-	refused(s, "block-dirty-bitmap-clear", named("x"), "'x' is busy");
-	refused(s, "block-dirty-bitmap-remove", named("x"), "'x' is busy");
+	expect_busy(s, "x");
+	/* One that is added now is busy, too. */
+	add(s, "late", 4096);
+	expect_busy(s, "late");
 	cancel_migration(s);
 	side_wait(target);
 	cr_assert(json_is_false(json_object_get(bitmap_of(s, "disk0", "x"), "busy")));
 	call(s, "block-dirty-bitmap-clear", named("x"));
 	WAIT_FOR(count_of(s, "x") == 16 * BLOCK);
+	await_laps(b, 1);
+}
+
+/* Those that are added while the migration is under way travel, where there was none before, and at the last moment; with all that
+ * was written since. */
+Test(bitmaps, added_on_the_way)
+{
+	struct beats *b = new_beats();
+	char *image = make_image("image");
+	struct side *s = start_machine(image, "blocks=1000", b, true);
+	struct side *target = start_target("target", b);
+	json_t *args = named("off");
+
+	set_capability(s, "dirty-bitmaps", true);
+	set_capability(s, "pause-before-switchover", true);
+	set_parameter(s, "downtime-limit", 0);
+	begin_migration(s, side_uri(target));
+	await_pass(s, 2);
+	add(s, "early", 4096);
+	json_object_set_new(args, "disabled", json_true());
+	call(s, "block-dirty-bitmap-add", args);
+	call(s, "cont", NULL);
+	WAIT_FOR(count_of(s, "early") > 20 * BLOCK);
+	await_pass(s, s->qmp->pass + 2);
+	add(s, "later", 512);
+	WAIT_FOR(count_of(s, "later") > BLOCK);
+	set_parameter(s, "downtime-limit", LONG_DOWNTIME);
+	await_migration(s, "pre-switchover");
+	add(s, "last", 65536);
+	call(s, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"));
+	await_migration(s, "completed");
+	call(target, "stop", NULL);
+	cr_assert_eq(json_array_size(bitmaps_of(target, "disk0")), 4);
+	expect_truth(target, image, "early");
+	cr_assert(json_is_false(json_object_get(bitmap_of(target, "disk0", "off"), "recording")));
+	cr_assert_eq(count_of(target, "off"), 0);
+	cr_assert_geq(count_of(target, "later"), count_of(s, "later"));
+	cr_assert_eq(json_number(bitmap_of(target, "disk0", "last"), NULL, "granularity"), 65536);
+	call(target, "cont", NULL);
 	await_laps(b, 1);
 }
 

@@ -213,6 +213,12 @@ static void write_somewhere(struct disk_bitmaps *d, struct prng *p)
 	disk_bitmaps_mark(d, offset, prng_below(p, MIN_OF(d->bytes - offset, 64 * MIB)) + 1);
 }
 
+static void add_late(struct machine *m, struct prng *p, const char *name, unsigned int log_min)
+{
+	add(&m->disks[1], name, UINT64_C(1) << (log_min + prng_below(p, 32 - log_min)),
+	    prng_below(p, 2));
+}
+
 static void round_trip(struct prng *p, uint64_t bytes, unsigned int log_min, uint64_t image_bytes)
 {
 	static const char *const names[] = { "one", "two", "three" };
@@ -235,7 +241,7 @@ static void round_trip(struct prng *p, uint64_t bytes, unsigned int log_min, uin
 		write_somewhere(&m.disks[1], p);
 	expect_ok(bitmap_save_begin(&save, out, &m.list, &err), err);
 	bitmap_save_setup(&save);
-	add(&m.disks[0], "late", 4096, true);
+	add_late(&m, p, "late", log_min);
 	while (bitmap_save_some(&save))
 		if (prng_below(p, 8) == 0)
 			write_somewhere(&m.disks[1], p);
@@ -247,7 +253,12 @@ static void round_trip(struct prng *p, uint64_t bytes, unsigned int log_min, uin
 		if (prng_below(p, 8) == 0)
 			write_somewhere(&m.disks[1], p);
 	bitmap_save_eos(&save);
+	add_late(&m, p, "later", log_min);
 	write_somewhere(&m.disks[1], p);
+	bitmap_save_close(&save);
+	cr_assert_not(disk_bitmap_add(&m.disks[1], "too late", 4096, true, &err));
+	expect_error(err, "'too late': the guest is about to leave");
+	err = NULL;
 	bitmap_save_rest(&save);
 	bitmap_save_end(&save);
 	stream_flush(out);
@@ -294,6 +305,42 @@ Test(dirty_bitmap, large_disks)
 		round_trip(&p, TIB + prng_below(&p, 4096) * 512, 20, 2 * TIB);
 	for (unsigned int i = 0; i < 5; i++)
 		round_trip(&p, 64 * TIB, 26, 64 * TIB);
+}
+
+/* A section that has none at first, and one that is added in END: a START comes before its bits. */
+Test(dirty_bitmap, bytes_of_a_late_one)
+{
+	struct channel *ch = channel_memory();
+	struct stream_out *out = stream_out_new(ch);
+	struct machine m = { 0 }, to = { 0 };
+	struct bitmap_save save;
+	struct error *err = NULL;
+
+	add_disk(&m, "d0", MIB);
+	expect_ok(bitmap_save_begin(&save, out, &m.list, &err), err);
+	cr_assert_not(bitmap_save_has_any(&save));
+	add(&m.disks[0], "a", 65536, true);
+	cr_assert(bitmap_save_has_any(&save));
+	bitmap_save_setup(&save);
+	expect_put(ch, out, "1c 02 64 30 01 61 00 01 00 00 01 01", "START");
+	add(&m.disks[0], "b", 512, false);
+	bitmap_save_close(&save);
+	bitmap_save_rest(&save);
+	expect_put(ch, out,
+		   "42 00 00 00 00 00 00 00 00 00 00 08 00 "
+		   "14 01 62 00 00 02 00 00 42 00 00 00 00 00 00 00 00 00 00 08 00 "
+		   "24 01 61 24 01 62 01",
+		   "END");
+	bitmap_save_end(&save);
+	expect_ok(disk_bitmap_remove(&m.disks[0], "b", &err), err);
+	add(&m.disks[0], "b", 512, false);
+	add_disk(&to, "d0", MIB);
+	load_all(&to, ch, 2);
+	expect_same(&m.disks[0], &to.disks[0]);
+	stream_out_free(out);
+	channel_free(ch);
+	machine_end(&m);
+	machine_end(&to);
 }
 
 /* --- how much is left --- */

@@ -123,6 +123,13 @@ static bool has_place_locked(struct disk_bitmaps *d, const char *name, struct er
 		error_set(errp, "disk '%s' has a dirty bitmap '%s' already", d->node, name);
 		return false;
 	}
+	if (d->closed) {
+		error_set(errp,
+			  "disk '%s': dirty bitmap '%s': the guest is about to leave, expected it "
+			  "before the switch, or at the destination",
+			  d->node, name);
+		return false;
+	}
 	if (d->n == DISK_BITMAPS_MAX) {
 		error_set(errp, "disk '%s' has %u dirty bitmaps, there is no room for '%s'",
 			  d->node, d->n, name);
@@ -131,16 +138,36 @@ static bool has_place_locked(struct disk_bitmaps *d, const char *name, struct er
 	return true;
 }
 
-static void insert_locked(struct disk_bitmaps *d, const char *name, HBitmap *bits, bool enabled)
+/* It joins those that a migration sends, all of it to be sent. False: memory is out. */
+static bool join_locked(struct disk_bitmaps *d, struct disk_bitmap *bm)
+{
+	bm->meta = hbitmap_create_meta(bm->bits,
+				       d->chunk_bits(UINT64_C(1) << hbitmap_granularity(bm->bits)));
+	if (!bm->meta)
+		return false;
+	hbitmap_set(bm->meta, 0, d->bytes);
+	bm->user = "a migration";
+	bm->announced = false;
+	return true;
+}
+
+static bool insert_locked(struct disk_bitmaps *d, const char *name, HBitmap *bits, bool enabled,
+			  struct error **errp)
 {
 	struct disk_bitmap *bm = xcalloc(1, sizeof(*bm));
 
 	strcpy(bm->name, name);
 	bm->enabled = enabled;
 	bm->bits = bits;
+	if (d->chunk_bits && !join_locked(d, bm)) {
+		error_set(errp, "disk '%s': dirty bitmap '%s': out of memory", d->node, name);
+		free(bm);
+		return false;
+	}
 	TAILQ_INSERT_TAIL(&d->list, bm, entry);
 	d->n++;
 	begin_era_locked(d);
+	return true;
 }
 
 bool disk_bitmap_adopt(struct disk_bitmaps *d, const char *name, HBitmap *bits, bool enabled,
@@ -150,9 +177,7 @@ bool disk_bitmap_adopt(struct disk_bitmaps *d, const char *name, HBitmap *bits, 
 
 	assert(hbitmap_size(bits) == d->bytes);
 	pthread_mutex_lock(&d->lock);
-	ok = has_place_locked(d, name, errp);
-	if (ok)
-		insert_locked(d, name, bits, enabled);
+	ok = has_place_locked(d, name, errp) && insert_locked(d, name, bits, enabled, errp);
 	pthread_mutex_unlock(&d->lock);
 	return ok;
 }
@@ -335,6 +360,8 @@ static void let_go_locked(struct disk_bitmaps *d)
 {
 	struct disk_bitmap *bm;
 
+	d->chunk_bits = NULL;
+	d->closed = false;
 	TAILQ_FOREACH (bm, &d->list, entry) {
 		if (!bm->meta)
 			continue;
@@ -350,20 +377,23 @@ bool disk_bitmaps_hold(struct disk_bitmaps *d, int (*chunk_bits)(uint64_t granul
 	struct disk_bitmap *bm;
 
 	pthread_mutex_lock(&d->lock);
-	TAILQ_FOREACH (bm, &d->list, entry) {
-		bm->meta = hbitmap_create_meta(
-			bm->bits, chunk_bits(UINT64_C(1) << hbitmap_granularity(bm->bits)));
-		if (!bm->meta)
+	d->chunk_bits = chunk_bits;
+	TAILQ_FOREACH (bm, &d->list, entry)
+		if (!join_locked(d, bm))
 			break;
-		bm->user = "a migration";
-		hbitmap_set(bm->meta, 0, d->bytes);
-	}
 	if (bm) {
 		error_set(errp, "disk '%s': dirty bitmap '%s': out of memory", d->node, bm->name);
 		let_go_locked(d);
 	}
 	pthread_mutex_unlock(&d->lock);
 	return !bm;
+}
+
+void disk_bitmaps_close(struct disk_bitmaps *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->closed = true;
+	pthread_mutex_unlock(&d->lock);
 }
 
 void disk_bitmaps_let_go(struct disk_bitmaps *d)

@@ -34,7 +34,8 @@ struct disk_bitmap {
 	const char
 		*user; /* "a migration" or "a backup" uses it: others may look only; NULL: nobody */
 	HBitmap *bits;
-	HBitmap *meta; /* of a busy one: what has not been sent, or changed since; owned by bits */
+	HBitmap *meta;	/* of a busy one: what has not been sent, or changed since; owned by bits */
+	bool announced; /* of a busy one, the migration's: the destination has heard of it */
 	TAILQ_ENTRY(disk_bitmap) entry;
 };
 
@@ -48,7 +49,9 @@ struct disk_bitmaps {
 	/* lock */
 	TAILQ_HEAD(, disk_bitmap) list; /* in the order in which they were made */
 	unsigned int n;
-	TAILQ_ENTRY(disk_bitmaps) entry; /* among the disks of a machine */
+	int (*chunk_bits)(uint64_t granularity); /* a migration holds all, also new ones; or NULL */
+	bool closed;				 /* it takes no new one any more */
+	TAILQ_ENTRY(disk_bitmaps) entry;	 /* among the disks of a machine */
 };
 TAILQ_HEAD(disk_bitmaps_list, disk_bitmaps);
 
@@ -83,7 +86,10 @@ static inline void disk_bitmaps_end_write(struct disk_bitmaps *d, uint64_t offse
 
 /* --- for users; an error names disk and bitmap --- */
 
-/* granularity: bytes, a power of two from GRANULARITY_MIN to _MAX. All clean. */
+/* One that is busy, because a migration sends it or a backup reads by it, is only looked at: remove, clear, enable and merge (as
+ * target or source) refuse it. One that is added while a migration sends them joins them, and is busy at once.
+ *
+ * granularity: bytes, a power of two from GRANULARITY_MIN to _MAX. All clean. */
 bool disk_bitmap_add(struct disk_bitmaps *d, const char *name, uint64_t granularity, bool enabled,
 		     struct error **errp);
 bool disk_bitmap_remove(struct disk_bitmaps *d, const char *name, struct error **errp);
@@ -108,11 +114,13 @@ void disk_bitmap_thaw(struct disk_bitmaps *d, const char *name, const HBitmap *b
 
 /* --- for a migration --- */
 
-/* All that there are become busy, each with a meta bitmap, all set, of chunks of so many bits: chunk_bits() of its granularity, in
- * bytes. Those that are added later are not. On failure none is. */
+/* All that there are become busy, and those that are added from now on, each with a meta bitmap, all set, of chunks of so many bits:
+ * chunk_bits() of its granularity, in bytes. On failure none is. */
 bool disk_bitmaps_hold(struct disk_bitmaps *d, int (*chunk_bits)(uint64_t granularity),
 		       struct error **errp);
-/* Undoes it; where none is held, nothing. */
+/* The last bits are being sent: adding one is refused until they are let go. */
+void disk_bitmaps_close(struct disk_bitmaps *d);
+/* Undoes both; where none is held, nothing. */
 void disk_bitmaps_let_go(struct disk_bitmaps *d);
 /* Is there a place for such a one? */
 bool disk_bitmap_check(struct disk_bitmaps *d, const char *name, uint64_t granularity,
