@@ -48,10 +48,17 @@ void migration_init(struct migration *m, const struct migration_observer *observ
 	pthread_condattr_destroy(&attr);
 }
 
+static void drop_notices(struct migration *m)
+{
+	while (m->nnotices)
+		free(m->notices[--m->nnotices]);
+}
+
 void migration_release(struct migration *m)
 {
 	migration_cancel(m);
 	migration_wait(m);
+	drop_notices(m);
 	error_free(m->error);
 	address_free(m->address);
 	pthread_cond_destroy(&m->cond);
@@ -129,6 +136,7 @@ bool migration_start(struct migration *m, const struct migration_machine *machin
 	m->address = addr;
 	error_free(m->error);
 	m->error = NULL;
+	drop_notices(m);
 	m->cancel = m->proceed = m->handed_over = false;
 	m->stats = (struct migration_stats){ .start_ns = clock_now_ns() };
 	m->status = MIGRATION_SETUP;
@@ -207,6 +215,27 @@ enum migration_status migration_query(struct migration *m, struct migration_stat
 		*error = error_copy(m->error);
 	pthread_mutex_unlock(&m->lock);
 	return status;
+}
+
+bool migration_add_notice(struct migration *m, const char *text)
+{
+	bool ok;
+
+	pthread_mutex_lock(&m->lock);
+	ok = m->nnotices < MIGRATION_NOTICES_MAX;
+	if (ok)
+		m->notices[m->nnotices++] = xstrdup(text);
+	pthread_mutex_unlock(&m->lock);
+	return ok;
+}
+
+void migration_query_notices(struct migration *m, void (*each)(void *opaque, const char *text),
+			     void *opaque)
+{
+	pthread_mutex_lock(&m->lock);
+	for (unsigned int i = 0; i < m->nnotices; i++)
+		each(opaque, m->notices[i]);
+	pthread_mutex_unlock(&m->lock);
 }
 
 bool migration_set_param(struct migration *m, const char *name, uint64_t value, struct error **errp)

@@ -24,6 +24,9 @@
 #include "migration/stream/transport.h"
 #include "vmm/kvm/vm.h"
 
+/* Of a destination's notices that many are kept. */
+#define MIGRATION_NOTICES_MAX 64
+
 enum migration_status {
 	MIGRATION_NONE,
 	MIGRATION_SETUP,
@@ -93,7 +96,9 @@ struct migration {
 	struct migration_params params;
 	struct migration_caps caps;
 	struct migration_stats stats;
-	struct error *error;	 /* of the last attempt */
+	struct error *error;		      /* of the last attempt */
+	char *notices[MIGRATION_NOTICES_MAX]; /* of the last attempt's destination; owned */
+	unsigned int nnotices;
 	bool cancel;		 /* wished for */
 	bool proceed;		 /* migrate-continue */
 	bool handed_over;	 /* too late for cancelling */
@@ -124,6 +129,9 @@ void migration_wait(struct migration *m);
 /* A consistent copy. *error, where not NULL, gets a copy to be freed, or NULL. */
 enum migration_status migration_query(struct migration *m, struct migration_stats *stats,
 				      struct error **error);
+/* What the destination has said that the person who moves the guest should know; each text once, in their order. */
+void migration_query_notices(struct migration *m, void (*each)(void *opaque, const char *text),
+			     void *opaque);
 bool migration_set_param(struct migration *m, const char *name, uint64_t value,
 			 struct error **errp);
 bool migration_set_cap(struct migration *m, const char *name, bool on, struct error **errp);
@@ -134,6 +142,8 @@ void migration_get_settings(struct migration *m, struct migration_params *params
 /* Change the status and tell the observer; an illegal change is asserted, except that from "cancelling" only the end is told. */
 void migration_set_status(struct migration *m, enum migration_status status);
 bool migration_cancelled(struct migration *m);
+/* Keep a notice; false: there have been too many. */
+bool migration_add_notice(struct migration *m, const char *text);
 void *migration_source_main(void *opaque);
 
 #endif

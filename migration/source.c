@@ -54,16 +54,24 @@ static bool peer_gave_up(struct message *msg, struct error **errp)
 	return false;
 }
 
+/* Is it a notice? It is kept for whoever asks. A peer that does not stop is not believed. */
+static bool take_notice(struct source *src, struct message *msg)
+{
+	return msg->type == RETURN_NOTICE && migration_add_notice(src->m, message_text(msg));
+}
+
 /* Wait for one message of that type. */
 static bool expect_message(struct source *src, uint16_t type, uint16_t len, uint64_t timeout_ms,
 			   struct message *msg, struct error **errp)
 {
 	channel_set_read_timeout(src->ch, timeout_ms);
-	message_get(src->in, msg);
-	if (!stream_in_take_error(src->in, errp)) {
-		error_prefix(errp, "the destination's answer: ");
-		return false;
-	}
+	do {
+		message_get(src->in, msg);
+		if (!stream_in_take_error(src->in, errp)) {
+			error_prefix(errp, "the destination's answer: ");
+			return false;
+		}
+	} while (take_notice(src, msg));
 	if (msg->type != type)
 		return peer_gave_up(msg, errp);
 	if (msg->len != len) {
@@ -82,11 +90,13 @@ bool source_check(struct source *src, struct error **errp)
 		error_set(errp, "cancelled");
 		return false;
 	}
-	if (!src->in || !stream_in_ready(src->in))
-		return true;
-	/* Nothing is due from the destination now: it has given up, or its connection is gone. */
-	channel_set_read_timeout(src->ch, LAST_WORD_TIMEOUT_MS);
-	message_get(src->in, &msg);
+	do {
+		if (!src->in || !stream_in_ready(src->in))
+			return true;
+		channel_set_read_timeout(src->ch, LAST_WORD_TIMEOUT_MS);
+		message_get(src->in, &msg);
+	} while (stream_in_ok(src->in) && take_notice(src, &msg));
+	/* Nothing else is due from the destination now: it has given up, or its connection is gone. */
 	if (stream_in_take_error(src->in, errp))
 		return peer_gave_up(&msg, errp);
 	error_prefix(errp, "the destination hung up: ");
@@ -102,7 +112,9 @@ bool source_stream_ok(struct source *src, struct error **errp)
 	/* Why it hung up may lie in the socket, unread. */
 	if (src->in && !migration_cancelled(src->m)) {
 		channel_set_read_timeout(src->ch, LAST_WORD_TIMEOUT_MS);
-		message_get(src->in, &msg);
+		do
+			message_get(src->in, &msg);
+		while (stream_in_ok(src->in) && take_notice(src, &msg));
 		if (stream_in_ok(src->in) && msg.type == RETURN_REASON)
 			return peer_gave_up(&msg, errp);
 	}

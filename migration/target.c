@@ -15,6 +15,8 @@
 /* After the switch, for the description that nobody needs here. */
 #define TRAILER_TIMEOUT_MS 10000
 
+#define NOTICES_MAX 32
+
 /* Sections that come in parts: a START, PARTs, an END. */
 enum iterable { ITERABLE_RAM, ITERABLE_BITMAPS, ITERABLES };
 
@@ -30,6 +32,7 @@ struct incoming {
 	struct ram_load ram;
 	bool ram_ready;
 	struct bitmap_load bitmaps;
+	unsigned int notices; /* sent */
 	struct part {
 		bool started, ended;
 		uint32_t section_id; /* that a START has given it */
@@ -40,6 +43,21 @@ struct incoming {
 static bool stream_ok(struct incoming *inc, struct error **errp)
 {
 	return stream_in_take_error(inc->in, errp);
+}
+
+/* Tell the person at the source, who cannot read the log here. The migration goes on, so it must not be so much that it does not fit
+ * into the connection while the source reads nothing. */
+static void put_notice(void *opaque, const char *text)
+{
+	struct incoming *inc = opaque;
+
+	if (!inc->return_path || !(inc->cfg.offers_heard & OFFER_NOTICE) ||
+	    inc->notices >= NOTICES_MAX)
+		return;
+	if (++inc->notices == NOTICES_MAX)
+		text = "and more, which the destination's log has";
+	message_put_text(inc->out, RETURN_NOTICE, text);
+	stream_flush(inc->out);
 }
 
 /* --- sections --- */
@@ -352,6 +370,8 @@ static bool load_all(struct incoming *inc, struct error **errp)
 	if (!owner->build(owner->opaque, &inc->cfg, &inc->sections, errp))
 		return false;
 	bitmap_load_init(&inc->bitmaps, &inc->target->vm->disks);
+	inc->bitmaps.tell = put_notice;
+	inc->bitmaps.opaque = inc;
 	inc->ram_ready = ram_load_init(&inc->ram, &inc->target->vm->memory, errp);
 	return inc->ram_ready && load_machine_state(inc, errp);
 }

@@ -14,6 +14,7 @@
 #define BUF_MAX (UINT64_C(10) << 20)
 
 struct bitmap_incoming {
+	struct bitmap_load *load; /* that it is one of */
 	char node[STREAM_NAME_MAX + 1], name[STREAM_NAME_MAX + 1];
 	bool failed, enabled, complete;
 	struct disk_bitmaps *disk; /* of a sound one, as the next two */
@@ -39,12 +40,22 @@ void bitmap_load_release(struct bitmap_load *load)
 	}
 }
 
+/* To whom it may concern, here and at the source. */
+static void say(struct bitmap_incoming *inc, const char *what, const char *why)
+{
+	scoped_free char *text =
+		xasprintf("dirty bitmap '%s' of disk '%s' %s: %s", inc->name, inc->node, what, why);
+
+	log_warn("%s", text);
+	if (inc->load->tell)
+		inc->load->tell(inc->load->opaque, text);
+}
+
 /* The bitmap goes no further; err tells why and is freed. Only the first reason counts. */
 static void fail(struct bitmap_incoming *inc, struct error *err)
 {
 	if (!inc->failed)
-		log_error("dirty bitmap '%s' of disk '%s' does not come along: %s", inc->name,
-			  inc->node, error_msg(err));
+		say(inc, "does not come along", error_msg(err));
 	error_free(err);
 	inc->failed = true;
 	hbitmap_free(inc->bits);
@@ -81,6 +92,7 @@ static struct bitmap_incoming *add(struct bitmap_load *load, struct stream_in *i
 		return NULL;
 	}
 	inc = xcalloc(1, sizeof(*inc));
+	inc->load = load;
 	strcpy(inc->node, load->node);
 	strcpy(inc->name, load->name);
 	TAILQ_INSERT_TAIL(&load->list, inc, entry);
@@ -147,9 +159,7 @@ static void prepare(struct bitmap_load *load, struct bitmap_incoming *inc, uint3
 	}
 	inc->enabled = flags & BITMAP_ENABLED;
 	if (flags & BITMAP_PERSISTENT)
-		log_warn("dirty bitmap '%s' of disk '%s' is no longer persistent: a raw image has "
-			 "no place for it",
-			 inc->name, inc->node);
+		say(inc, "is no longer persistent", "a raw image has no place for it");
 }
 
 static void load_start(struct bitmap_load *load, struct stream_in *in)

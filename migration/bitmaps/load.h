@@ -26,13 +26,16 @@ struct bitmap_load {
 	TAILQ_HEAD(, bitmap_incoming) list;
 	struct bitmap_incoming *last; /* of these names; NULL: to be looked for */
 	unsigned int n;
+	/* What is logged of a bitmap is said here, too, for the source. NULL: nobody hears it. */
+	void (*tell)(void *opaque, const char *text);
+	void *opaque;
 };
 
 void bitmap_load_init(struct bitmap_load *load, struct disk_bitmaps_list *disks);
 void bitmap_load_release(struct bitmap_load *load);
 /* The data of one START, PART or END section, up to and with its EOS; errors are the stream's. */
 void bitmap_load_section(struct bitmap_load *load, struct stream_in *in);
-/* The disks are loaded: gives them their bitmaps. How many of them failed, which was said in the log. */
+/* The disks are loaded: gives them their bitmaps. How many of them failed, which was said. */
 unsigned int bitmap_load_finish(struct bitmap_load *load);
 
 #endif

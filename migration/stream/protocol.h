@@ -58,12 +58,15 @@ enum return_message {
 	RETURN_REASON = 0x4001,
 	/* The guest is the destination's: it runs there, or is paused there as it was at the source. */
 	RETURN_TOOK_OVER = 0x4002,
+	/* Something that whoever moves the guest should know, as text; the migration goes on. Before SHUT, to a source that offers it. */
+	RETURN_NOTICE = 0x4003,
 };
 
 /* Offers; the source's are in the CONFIGURATION subsection "configuration/offers". */
 #define OFFER_HAND_OVER 0x1u /* HAND_OVER, ABORT, TOOK_OVER */
 #define OFFER_REASON 0x2u    /* REASON */
-#define OFFERS_KNOWN (OFFER_HAND_OVER | OFFER_REASON)
+#define OFFER_NOTICE 0x4u    /* NOTICE */
+#define OFFERS_KNOWN (OFFER_HAND_OVER | OFFER_REASON | OFFER_NOTICE)
 
 #define COMMAND_DATA_MAX 4096u
 

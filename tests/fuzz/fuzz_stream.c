@@ -84,7 +84,7 @@ static void read_answers(int fd, int64_t *shut, unsigned int *took_over)
 		MUST(stream_in_ok(r.in));
 		MUST(msg.type == RETURN_SHUT || msg.type == RETURN_PONG ||
 		     msg.type == RETURN_OFFERS || msg.type == RETURN_REASON ||
-		     msg.type == RETURN_TOOK_OVER);
+		     msg.type == RETURN_TOOK_OVER || (msg.type == RETURN_NOTICE && *shut < 0));
 		if (msg.type == RETURN_SHUT) {
 			MUST(*shut < 0 && msg.len == 4);
 			*shut = msg.data[3];

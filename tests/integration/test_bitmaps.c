@@ -376,6 +376,54 @@ Test(bitmaps, added_on_the_way)
 	await_laps(b, 1);
 }
 
+/* A bitmap whose START the way has damaged; the rest is sound. */
+static const struct proxy_step damage_x[] = {
+	{ PROXY_FLIP, TO_TARGET,
+	  PATTERN("\x05"
+		  "disk0\x01x\0\0\x10\0\x01"),
+	  .flip = 0x40 },
+	{ .action = PROXY_END },
+};
+#define LOST "the destination: dirty bitmap 'x' of disk 'disk0' does not come along: flags 0x41"
+
+/* What the destination cannot take the person at the source reads, at once; the guest moves, and the other bitmap with it. A second
+ * attempt knows nothing of the first one's warnings. */
+Test(bitmaps, lost_ones_are_told_at_the_source)
+{
+	struct beats *b = new_beats();
+	struct side *s = start_disk(make_image("image"), "blocks=16", b), *cli;
+	struct side *one = start_target("one", b), *two = start_target("two", b);
+	const char *uri = proxy_start(side_uri(one), damage_x)->uri;
+	json_t *warnings;
+
+	add(s, "x", 4096);
+	add(s, "y", 4096);
+	set_capability(s, "dirty-bitmaps", true);
+	set_parameter(s, "downtime-limit", 0);
+	begin_migration(s, uri);
+	WAIT_FOR(json_object_get(query_migrate(s), "warnings"));
+	expect_status(s, "running");
+	cancel_migration(s);
+	side_wait(one);
+	WAIT_FOR(count_of(s, "x") == 16 * BLOCK);
+
+	set_parameter(s, "downtime-limit", LONG_DOWNTIME);
+	uri = proxy_start(side_uri(two), damage_x)->uri;
+	cli = side_run("cli", "migrate", "--control", text_format("unix:%s", s->control), uri);
+	check(side_wait(cli) == 0, "%s", text_of(&cli->err));
+	check(strstr(text_of(&cli->err), "warning: " LOST), "%s", text_of(&cli->err));
+	warnings = json_object_get(query_migrate(s), "warnings");
+	cr_assert_eq(json_array_size(warnings), 1);
+	check(strstr(json_string_value(json_array_get(warnings, 0)), LOST), "another");
+	check(side_said(two, "dirty bitmap 'x' of disk 'disk0' does not come along"), "%s",
+	      text_of(&two->err));
+	call(two, "stop", NULL);
+	cr_assert_eq(json_array_size(bitmaps_of(two, "disk0")), 1);
+	cr_assert_eq(count_of(two, "y"), 16 * BLOCK);
+	call(two, "cont", NULL);
+	await_laps(b, 1);
+}
+
 /* In the default they stay; the source keeps them. */
 Test(bitmaps, stay_where_nobody_asked)
 {

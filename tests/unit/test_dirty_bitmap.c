@@ -467,8 +467,17 @@ static const struct wrong {
 	{ "the end in a chunk", START "42 00 00", "ends in the middle", 0, 0 },
 };
 
+/* Each failure, and that a bitmap is no longer persistent, is told once, and named. */
+static void count_tell(void *opaque, const char *text)
+{
+	cr_assert(strncmp(text, "dirty bitmap '", 14) == 0 && strstr(text, "' of disk 'd"), "%s",
+		  text);
+	++*(unsigned int *)opaque;
+}
+
 static void run_wrong(const struct wrong *w)
 {
+	unsigned int told = 0, persistent = strstr(w->what, "persistent") != NULL;
 	uint8_t data[512];
 	size_t len = bytes_of(w->hex, data, sizeof(data));
 	struct machine m = { 0 };
@@ -478,6 +487,8 @@ static void run_wrong(const struct wrong *w)
 	add_disk(&m, "d0", MIB);
 	add(&m.disks[0], "old", 512, true);
 	load_begin(&l, &m, data, len);
+	l.load.tell = count_tell;
+	l.load.opaque = &told;
 	bitmap_load_section(&l.load, l.in);
 	if (w->error) {
 		cr_assert_not(stream_in_take_error(l.in, &err), "%s", w->what);
@@ -487,6 +498,7 @@ static void run_wrong(const struct wrong *w)
 		expect_ok(stream_in_take_error(l.in, &err), err);
 		cr_assert_eq(bitmap_load_finish(&l.load), w->failed, "%s", w->what);
 		cr_assert_eq(m.disks[0].n, 1 + w->given, "%s", w->what);
+		cr_assert_eq(told, w->failed + persistent, "%s: told %u times", w->what, told);
 	}
 	load_end(&l);
 	machine_end(&m);

@@ -35,6 +35,8 @@ const char *analyze_offer_name(unsigned int bit)
 		return "hand-over";
 	case OFFER_REASON:
 		return "reason";
+	case OFFER_NOTICE:
+		return "notice";
 	default:
 		return NULL;
 	}

@@ -229,6 +229,22 @@ static json_t *query_incoming(struct app *app)
 	return json;
 }
 
+static void append_notice(void *opaque, const char *text)
+{
+	json_array_append_new(opaque, json_sprintf("the destination: %s", text));
+}
+
+/* Beside QEMU's: what has not come along as it was. */
+static void add_warnings(struct app *app, json_t *json)
+{
+	json_t *list = json_array();
+
+	migration_query_notices(&app->migration, append_notice, list);
+	if (json_array_size(list))
+		json_object_set(json, "warnings", list);
+	json_decref(list);
+}
+
 static json_t *cmd_query_migrate(struct app *app, json_t *args, struct error **errp)
 {
 	struct migration_stats st;
@@ -259,6 +275,7 @@ static json_t *cmd_query_migrate(struct app *app, json_t *args, struct error **e
 	if (error)
 		json_object_set_new(json, "error-desc", json_string(error_msg(error)));
 	error_free(error);
+	add_warnings(app, json);
 	return json;
 }
 

@@ -137,11 +137,25 @@ static void show_summary(json_t *q)
 	show_xbzrle(q);
 }
 
+/* What the destination could not take as it was, though it took the guest. */
+static void show_warnings(json_t *q)
+{
+	json_t *list = json_object_get(q, "warnings"), *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+	{
+		if (json_is_string(item))
+			fprintf(stderr, "ferry: migrate: warning: %s\n", json_string_value(item));
+	}
+}
+
 /* 0: moved. */
 static int show_end(json_t *q, const char *uri)
 {
 	const char *status = answer_text(q, "status");
 
+	show_warnings(q);
 	if (strcmp(status, "completed") == 0) {
 		printf("moved to %s\n", uri);
 		show_summary(q);
