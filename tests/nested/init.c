@@ -2,23 +2,29 @@
 /*
  * init.c - the first and only program of a Linux guest that is moved.
  *
- * Goal: a guest that notices what a move must not do, and says so on its serial line. How: two processes.
+ * Goal: a guest that notices what a move must not do, and says so on its serial line. How: a process for beats and one for each CPU.
  *
  *	beats	prints "beat N MONOTONIC REAL" each 10 ms, times in microseconds, paced by a timer of the kernel, so that
  *		timer interrupts that do not come any more are seen as well
- *	work	copies and compares memory as fast as it can, and reads both clocks after each page
+ *	work	copies and compares memory as fast as it can, on its CPU alone, and reads both clocks after each page; prints
+ *		"cpu C rounds N" each ROUNDS_A_LINE rounds, so that a CPU that stands still is seen
  *
- * "WRONG ..." is a page that differs from what was written or a clock that went back; either process says so at once. Whether the
- * numbers have no gap is for the reader of the line to see. "source=NAME", on the kernel's command line, chooses the clock source;
- * "clock NAME" tells which there is.
+ * "WRONG ..." is a page that differs from what was written or a clock that went back, also as seen from two CPUs; each process says so
+ * at once. Whether the numbers have no gap is for the reader of the line to see. "source=NAME", on the kernel's command line, chooses the
+ * clock source; "clock NAME" tells which there is.
+ *
+ * Run as anything but the first process it prints REAL, the host's, which the guest's is to be compared with.
  */
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/klog.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
@@ -30,10 +36,13 @@
 #define PERIOD_NS 10000000
 #define PAGE_WORDS 512
 #define PAGES 256
+#define ROUNDS_A_LINE 64
 
+/* The latest reading by any process, ns. */
 struct clocks {
-	uint64_t monotonic, real; /* ns */
+	_Atomic uint64_t monotonic, real;
 };
+static struct clocks *latest;
 
 /* A line at once, so that those of two processes do not mix. */
 __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
@@ -57,24 +66,27 @@ static uint64_t clock_ns(clockid_t id)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-static void look_at_clocks(struct clocks *last, const char *who)
+static uint64_t look_at_clock(clockid_t id, _Atomic uint64_t *last, const char *name)
 {
-	struct clocks now = { clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME) };
+	uint64_t before = atomic_load(last), now = clock_ns(id);
 
-	if (now.monotonic < last->monotonic)
-		say("WRONG %s: monotonic time %llu after %llu\n", who,
-		    (unsigned long long)now.monotonic, (unsigned long long)last->monotonic);
-	if (now.real < last->real)
-		say("WRONG %s: real time %llu after %llu\n", who, (unsigned long long)now.real,
-		    (unsigned long long)last->real);
-	*last = now;
+	if (now < before)
+		say("WRONG %s time %llu after %llu\n", name, (unsigned long long)now,
+		    (unsigned long long)before);
+	while (before < now && !atomic_compare_exchange_weak(last, &before, now))
+		;
+	return now;
 }
 
-static void work(void)
+_Noreturn static void work(int cpu)
 {
 	static uint64_t pages[2][PAGES][PAGE_WORDS];
-	struct clocks last = { 0 };
+	cpu_set_t set;
 
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) < 0)
+		say("WRONG affinity to CPU %d\n", cpu);
 	for (uint64_t round = 0;; round++) {
 		uint64_t(*to)[PAGE_WORDS] = pages[round & 1],
 		(*from)[PAGE_WORDS] = pages[~round & 1];
@@ -88,23 +100,26 @@ static void work(void)
 					    (unsigned long long)round);
 			for (size_t j = 0; j < PAGE_WORDS; j++)
 				to[i][j] = round << 32 | i << 16 | j;
-			look_at_clocks(&last, "work");
+			look_at_clock(CLOCK_MONOTONIC, &latest->monotonic, "monotonic");
+			look_at_clock(CLOCK_REALTIME, &latest->real, "real");
 		}
+		if ((round + 1) % ROUNDS_A_LINE == 0)
+			say("cpu %d rounds %llu\n", cpu, (unsigned long long)round + 1);
 	}
 }
 
-static void beat(void)
+_Noreturn static void beat(void)
 {
 	struct itimerspec each = { { 0, PERIOD_NS }, { 0, PERIOD_NS } };
 	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-	struct clocks last = { 0 };
-	uint64_t ticks;
+	uint64_t ticks, monotonic, real;
 
 	timerfd_settime(timer, 0, &each, NULL);
 	for (unsigned long long n = 0;; n++) {
-		look_at_clocks(&last, "beats");
-		say("beat %llu %llu %llu\n", n, (unsigned long long)last.monotonic / 1000,
-		    (unsigned long long)last.real / 1000);
+		monotonic = look_at_clock(CLOCK_MONOTONIC, &latest->monotonic, "monotonic");
+		real = look_at_clock(CLOCK_REALTIME, &latest->real, "real");
+		say("beat %llu %llu %llu\n", n, (unsigned long long)monotonic / 1000,
+		    (unsigned long long)real / 1000);
 		if (read(timer, &ticks, sizeof(ticks)) != sizeof(ticks))
 			say("WRONG timer\n");
 	}
@@ -135,6 +150,10 @@ static void choose_clock(const char *name)
 
 int main(void)
 {
+	if (getpid() != 1) {
+		printf("%llu\n", (unsigned long long)clock_ns(CLOCK_REALTIME) / 1000);
+		return 0;
+	}
 	mkdir("/dev", 0755);
 	mkdir("/sys", 0755);
 	mount("none", "/dev", "devtmpfs", 0, NULL);
@@ -143,8 +162,12 @@ int main(void)
 		4); /* to the console go errors and worse: a slow machine is worth a warning */
 	open_line();
 	choose_clock(getenv("source"));
-	if (fork() == 0)
-		work();
+	latest = mmap(NULL, sizeof(*latest), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	if (latest == MAP_FAILED)
+		say("WRONG mmap\n");
+	for (int cpu = 0; cpu < (int)sysconf(_SC_NPROCESSORS_ONLN); cpu++)
+		if (fork() == 0)
+			work(cpu);
 	beat();
-	return 0;
 }
