@@ -208,7 +208,7 @@ $(B)/bench/bench: $(BENCH_PARTS:%=$(B)/bench/%.o)
 $(B)/bench/bare: $(B)/bench/bare.o
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
-$(B)/bench/micro: $(B)/bench/micro.o $(B)/bench/bitmaps.o $(B)/bench/marking.o $(B)/bench/table.o $(LIBS_3)
+$(B)/bench/micro: $(B)/bench/micro.o $(B)/bench/bitmaps.o $(B)/bench/marking.o $(B)/bench/saving.o $(B)/bench/table.o $(LIBS_3)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 

@@ -20,6 +20,7 @@
 
 #include "bench/bitmaps.h"
 #include "bench/marking.h"
+#include "bench/saving.h"
 #include "bench/table.h"
 #include "migration/ram/xbzrle.h"
 #include "migration/ram/zero.h"
@@ -339,6 +340,7 @@ int main(int argc, char **argv)
 	struct pools *p = xcalloc(1, sizeof(*p));
 	struct table *t = table_new("inner loops");
 	struct table *bitmaps = table_new("hierarchical and flat bitmap, 64 KiB grains");
+	struct table *saving = table_new("a dirty bitmap into a migration stream and out of it");
 	struct table *marking = table_new("writes to a disk with dirty bitmaps");
 	unsigned int runs = 5;
 	int opt;
@@ -374,6 +376,9 @@ int main(int argc, char **argv)
 	measure_bitmaps(bitmaps, runs);
 	table_print(bitmaps);
 	table_free(bitmaps);
+	measure_saving(saving, runs);
+	table_print(saving);
+	table_free(saving);
 	measure_marking(marking, runs);
 	table_print(marking);
 	table_free(marking);
