@@ -129,7 +129,7 @@ UNIT_2 := acpi acpi_pm backup block bzimage chardev devicetree devicetree_virtio
 	virtio_blk virtio_console virtio_mmio virtio_net virtio_queue
 UNIT_3 := analyze analyze_bitmaps analyze_hostile cache configuration convergence dirty_bitmap golden params ram ram_dirty xbzrle zero
 UNIT_4 := json_frame
-INTEGRATION := analyze bitmaps boot cancel cli damage disk doubt ends failures images machines passes pingpong qmp \
+INTEGRATION := analyze backup bitmaps boot cancel cli damage disk doubt ends failures images machines passes pingpong qmp \
 	serial state uri
 INTEGRATION_PARTS := beats compat image moves proxy qmp side stranger world
 unit = $(1:%=$(B)/tests/unit/test_%)
