@@ -9,6 +9,7 @@
 #include "tests/integration/proxy.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pty.h>
 #include <signal.h>
 #include <string.h>
@@ -141,35 +142,44 @@ Test(cli, last_word_lost)
 	await_beats(s.beats, 50);
 }
 
+struct terminal {
+	int master, slave;
+	struct text shown;
+};
+
+static void on_terminal(void *opaque, short revents)
+{
+	struct terminal *t = opaque;
+
+	(void)revents;
+	text_read(&t->shown, t->master);
+}
+
 /* On a terminal there is a bar, and in the end the summary. */
 Test(cli, on_a_terminal)
 {
 	struct stage s = set_stage();
-	struct text shown = { 0 };
+	struct terminal t = { 0 };
 	struct side *cli;
-	int master, slave;
-	size_t seen;
 
-	cr_assert_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
-	fcntl(master, F_SETFL, O_NONBLOCK);
-	fcntl(master, F_SETFD, FD_CLOEXEC);
-	fcntl(slave, F_SETFD, FD_CLOEXEC);
+	cr_assert_eq(openpty(&t.master, &t.slave, NULL, NULL, NULL), 0);
+	fcntl(t.master, F_SETFL, O_NONBLOCK);
+	fcntl(t.master, F_SETFD, FD_CLOEXEC);
+	fcntl(t.slave, F_SETFD, FD_CLOEXEC);
 	cli = side_spawn("migrate",
 			 (const char *[]){ "migrate", "--control",
 					   text_format("unix:%s", s.source->control),
 					   side_uri(s.target), "--bandwidth", "1", NULL },
-			 &(struct side_options){ .terminal_fd = slave });
+			 &(struct side_options){ .terminal_fd = t.slave });
+	watch(t.master, POLLIN, on_terminal, &t);
 	await_migration(s.source, "active");
 	set_parameter(s.source, "max-bandwidth", NO_CAP);
 	check(side_wait(cli) == 0, "exit status %d", cli->status);
-	do { /* a terminal gives line by line */
-		seen = shown.len;
-		text_read(&shown, master);
-	} while (shown.len > seen);
-	cr_assert(strstr(text_of(&shown), "\033[K"), "no progress: %s", text_of(&shown));
-	cr_assert(strstr(text_of(&shown), "moved to"), "no summary: %s", text_of(&shown));
-	text_release(&shown);
-	close(master);
-	close(slave);
+	WAIT_FOR(strstr(text_of(&t.shown), "moved to"));
+	cr_assert(strstr(text_of(&t.shown), "\033[K"), "no progress: %s", text_of(&t.shown));
+	unwatch(t.master);
+	text_release(&t.shown);
+	close(t.master);
+	close(t.slave);
 	await_beats(s.beats, 50);
 }
