@@ -18,7 +18,7 @@ struct bitmap_incoming {
 	char node[STREAM_NAME_MAX + 1], name[STREAM_NAME_MAX + 1];
 	bool failed, enabled, complete;
 	struct disk_bitmaps *disk; /* of a sound one, as the next two */
-	HBitmap *bits;		   /* owned; being deserialized until it is complete */
+	HBitmap *bits;		   /* owned */
 	uint64_t covered; /* bytes from the disk's beginning that have come without a gap */
 	TAILQ_ENTRY(bitmap_incoming) entry;
 };
@@ -234,7 +234,7 @@ static void load_buffer(struct bitmap_incoming *inc, struct stream_in *in, const
 	}
 	get_bytes(in, buf, len);
 	if (stream_in_ok(in))
-		hbitmap_deserialize_part(inc->bits, buf, r->start, r->count, false);
+		hbitmap_assign_part(inc->bits, buf, r->start, r->count);
 }
 
 static void load_bits(struct bitmap_load *load, struct stream_in *in, bool zeroes)
@@ -256,17 +256,15 @@ static void load_bits(struct bitmap_load *load, struct stream_in *in, bool zeroe
 	else if (!zeroes)
 		load_buffer(inc, in, &r, len);
 	else if (!r.fresh) /* a new bitmap is zero: its memory is left alone */
-		hbitmap_deserialize_zeroes(inc->bits, r.start, r.count, false);
+		hbitmap_reset(inc->bits, r.start, r.count);
 }
 
 static void load_complete(struct bitmap_load *load, struct stream_in *in)
 {
 	struct bitmap_incoming *inc = find_sound(load, in);
 
-	if (!inc || inc->complete)
-		return;
-	inc->complete = true;
-	hbitmap_deserialize_finish(inc->bits);
+	if (inc)
+		inc->complete = true;
 }
 
 static void load_names(struct bitmap_load *load, struct stream_in *in, uint8_t flags)

@@ -2,7 +2,7 @@
 /*
  * Reading section "dirty-bitmap".
  *
- * The bitmaps are built aside. When the rest of the machine is loaded they are given to its disks, enabled or disabled as they were.
+ * The bitmaps are built aside, and are whole bitmaps all the time: at the switch there is no work left but that of its own chunks. When the rest of the machine is loaded they are given to its disks, enabled or disabled as they were.
  *
  * Two kinds of wrong. What makes the stream unreadable (an unknown flag, a chunk of nothing, a buffer beyond all measure) is an error of
  * the stream, and fails the migration. What is wrong with one bitmap (no such disk, a name that is taken, a range that does not fit, a

@@ -83,6 +83,22 @@ static void load_part(struct model *m, struct input *in, uint8_t op)
 	hbitmap_deserialize_finish(m->hb);
 }
 
+static void assign_part(struct model *m, struct input *in)
+{
+	uint64_t start, count, bytes, bit;
+	scoped_free uint8_t *buf = NULL;
+
+	choose_part(m, in, &start, &count);
+	bytes = hbitmap_serialization_size(m->hb, start, count);
+	buf = xcalloc(1, bytes);
+	bit = start >> m->granularity;
+	for (uint64_t i = 0; i < bytes; i++)
+		buf[i] = take_u8(in);
+	for (uint64_t i = 0; i < bytes * 8 && bit + i < m->bits; i++)
+		m->set[bit + i] = buf[i / 8] >> (i % 8) & 1;
+	hbitmap_assign_part(m->hb, buf, start, count);
+}
+
 static void save_part(struct model *m, struct input *in)
 {
 	uint64_t start, count, bytes, bit;
@@ -149,7 +165,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (take_u8(&in) & 1)
 		MUST(hbitmap_create_meta(m.hb, 8));
 	while (in.left && steps++ < STEPS_MAX) {
-		uint8_t op = take_u8(&in) % 8;
+		uint8_t byte = take_u8(&in), op = byte % 8;
 
 		if (op < 3)
 			load_part(&m, &in, op);
@@ -159,6 +175,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			truncate_to(&m, &in);
 		else if (op == 6)
 			merge(&m, &in);
+		else if (byte >= 128)
+			assign_part(&m, &in);
 		else
 			save_part(&m, &in);
 		compare(&m);

@@ -301,6 +301,51 @@ Test(hbitmap_parts, the_count_is_right_at_once)
 	hbitmap_free(to);
 }
 
+/* What is assigned is what is deserialized, in bits, levels, count and meta bitmap; but all is right at once. */
+Test(hbitmap_parts, assigned_is_deserialized)
+{
+	struct prng rng = { SEED + 1 };
+
+	for (unsigned int round = 0; round < 2000; round++) {
+		int granularity = (int)prng_below(&rng, 10);
+		uint64_t bits = 1 + prng_below(&rng, RUN * 8), size = bits << granularity;
+		uint64_t words = (bits + 63) / 64, first = prng_below(&rng, words);
+		uint64_t n = 1 + prng_below(&rng, words - first), start, count;
+		HBitmap *a = hbitmap_alloc(size, granularity),
+			*b = hbitmap_alloc(size, granularity);
+		HBitmap *meta_a = hbitmap_create_meta(a, 64), *meta_b = hbitmap_create_meta(b, 64);
+		uint8_t buf[RUN];
+
+		for (uint64_t i = prng_below(&rng, 100); i > 0; i--) {
+			uint64_t item = prng_below(&rng, size);
+
+			hbitmap_set(a, item, 1);
+			hbitmap_set(b, item, 1);
+		}
+		hbitmap_reset_all(meta_a);
+		hbitmap_reset_all(meta_b);
+		start = first * hbitmap_serialization_align(a);
+		count = MIN_OF(n * hbitmap_serialization_align(a), size - start);
+		/* As it is, zeroes, noise, or noise in some words. */
+		hbitmap_serialize_part(a, buf, start, count);
+		for (uint64_t w = 0; w < n; w++) {
+			if (round % 4 == 1)
+				memset(buf + w * 8, 0, 8);
+			else if (round % 4 == 2 || (round % 4 == 3 && prng_below(&rng, 2)))
+				prng_fill(&rng, buf + w * 8, 8);
+		}
+		hbitmap_assign_part(a, buf, start, count);
+		hbitmap_deserialize_part(b, buf, start, count, true);
+		cr_assert_eq(a->count, b->count, "round %u", round);
+		cr_assert_eq(hbitmap_count(meta_a), hbitmap_count(meta_b), "round %u", round);
+		for (int i = 0; i < HBITMAP_LEVELS; i++)
+			cr_assert_arr_eq(a->levels[i], b->levels[i], a->words[i] * 8,
+					 "round %u level %d", round, i);
+		hbitmap_free(a);
+		hbitmap_free(b);
+	}
+}
+
 /* Only the part that was loaded shows in the meta bitmap, and only if it changed something. */
 Test(hbitmap_parts, the_meta_bitmap_shows_parts)
 {

@@ -162,8 +162,8 @@ void hbitmap_words_woke(HBitmap *hb, uint64_t group, uint64_t mask)
 	}
 }
 
-/* Word w of the last level has become zero: tell the levels above. The sentinel keeps level 0 from ever being zero. */
-static void word_fell_asleep(HBitmap *hb, uint64_t w)
+/* The sentinel keeps level 0 from ever being zero. */
+void hbitmap_word_fell_asleep(HBitmap *hb, uint64_t w)
 {
 	uint64_t *word;
 	int level = LAST;
@@ -190,7 +190,7 @@ uint64_t hbitmap_clear_bits(HBitmap *hb, uint64_t first, uint64_t last)
 		had += hbitmap_ones(drop);
 		hb->levels[LAST][w] &= ~drop;
 		if (!hb->levels[LAST][w])
-			word_fell_asleep(hb, w);
+			hbitmap_word_fell_asleep(hb, w);
 	}
 }
 

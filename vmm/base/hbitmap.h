@@ -27,7 +27,7 @@
  *	alloc() and create_meta() return NULL, and truncate() false, where others abort
  *	status() cuts its range at the end, where others assert; free_meta() without a meta bitmap does nothing
  *	deserialize_part() takes a const buffer, and parts show in the meta bitmap
- *	size(), is_part() are ours; there is no iter_next_word(), no sha256(), no can_merge() (sizes are equal, or it is asserted)
+ *	size(), is_part(), assign_part() are ours; there is no iter_next_word(), no sha256(), no can_merge() (sizes are equal, or it is asserted)
  */
 #ifndef FERRY_BASE_HBITMAP_H
 #define FERRY_BASE_HBITMAP_H
@@ -98,8 +98,10 @@ void hbitmap_deserialize_part(HBitmap *hb, const uint8_t *buf, uint64_t start, u
 			      bool finish);
 void hbitmap_deserialize_zeroes(HBitmap *hb, uint64_t start, uint64_t count, bool finish);
 void hbitmap_deserialize_ones(HBitmap *hb, uint64_t start, uint64_t count, bool finish);
-/* Rebuilds the upper levels, the sentinel and the count. */
+/* Rebuilds the upper levels, the sentinel and the count: it reads all of the bitmap. */
 void hbitmap_deserialize_finish(HBitmap *hb);
+/* The same as deserialize_part(), but all is right at once, and the bitmap is not read: what few parts want. */
+void hbitmap_assign_part(HBitmap *hb, const uint8_t *buf, uint64_t start, uint64_t count);
 
 /* An older name. */
 static inline uint64_t hbitmap_serialization_granularity(const HBitmap *hb)

@@ -35,6 +35,9 @@ uint64_t hbitmap_next_at(const HBitmap *hb, int level, uint64_t pos);
 /* The words of the last level that the mask names, out of the 64 from 64 * group on, are not zero: tell the levels above. */
 void hbitmap_words_woke(HBitmap *hb, uint64_t group, uint64_t mask);
 
+/* Word w of the last level has become zero: tell the levels above. */
+void hbitmap_word_fell_asleep(HBitmap *hb, uint64_t w);
+
 /* Clear bits first..last of the last level, and all that follows from it but for the meta bitmap. How many were set. */
 uint64_t hbitmap_clear_bits(HBitmap *hb, uint64_t first, uint64_t last);
 

@@ -209,6 +209,14 @@ void hbitmap_serialize_part(const HBitmap *hb, uint8_t *buf, uint64_t start, uin
 		put_word(buf + i * sizeof(uint64_t), hb->levels[LAST][first + i]);
 }
 
+/* What comes from elsewhere may have anything beyond the end: of word w only what lies before it. */
+static uint64_t cut_word(const HBitmap *hb, uint64_t w, uint64_t value)
+{
+	uint64_t left = hb->bits - (w << WORD_SHIFT);
+
+	return left < WORD_BITS ? value & ~UINT64_C(0) >> (WORD_BITS - left) : value;
+}
+
 /* The words of a part: from buf, or where that is NULL all like `fill`. */
 static void deserialize(HBitmap *hb, const uint8_t *buf, uint64_t fill, uint64_t start,
 			uint64_t count, bool finish)
@@ -222,9 +230,7 @@ static void deserialize(HBitmap *hb, const uint8_t *buf, uint64_t fill, uint64_t
 		uint64_t *word = &hb->levels[LAST][first + i];
 		uint64_t next = buf ? get_word(buf + i * sizeof(uint64_t)) : fill;
 
-		/* What comes from elsewhere may have anything beyond the end. */
-		if (end - ((first + i) << WORD_SHIFT) < WORD_BITS)
-			next &= ~UINT64_C(0) >> (WORD_BITS - end % WORD_BITS);
+		next = cut_word(hb, first + i, next);
 		if (*word == next)
 			continue; /* a page of zeroes that nobody has touched stays so */
 		*word = next;
@@ -250,6 +256,32 @@ void hbitmap_deserialize_zeroes(HBitmap *hb, uint64_t start, uint64_t count, boo
 void hbitmap_deserialize_ones(HBitmap *hb, uint64_t start, uint64_t count, bool finish)
 {
 	deserialize(hb, NULL, ~UINT64_C(0), start, count, finish);
+}
+
+void hbitmap_assign_part(HBitmap *hb, const uint8_t *buf, uint64_t start, uint64_t count)
+{
+	uint64_t first, n = part_words(hb, start, count, &first);
+	bool changed = false;
+
+	assert(!hb->loading);
+	for (uint64_t w = first; w < first + n; w++) {
+		uint64_t *word = &hb->levels[LAST][w], was = *word;
+		uint64_t next = cut_word(hb, w, get_word(buf + (w - first) * sizeof(uint64_t)));
+
+		if (was == next)
+			continue;
+		*word = next;
+		hb->count += hbitmap_ones(next);
+		hb->count -= hbitmap_ones(was);
+		if (!was)
+			hbitmap_words_woke(hb, w >> WORD_SHIFT, UINT64_C(1) << (w % WORD_BITS));
+		else if (!next)
+			hbitmap_word_fell_asleep(hb, w);
+		changed = true;
+	}
+	if (changed)
+		hbitmap_touch_meta(hb, first << WORD_SHIFT,
+				   MIN_OF((first + n) << WORD_SHIFT, hb->bits) - 1);
 }
 
 /* One word of a level: which of the 64 words below it are not zero? */
