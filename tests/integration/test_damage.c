@@ -7,6 +7,7 @@
  * destination of its own, and beats on; in the end it moves for good. The reason that the destination prints is the one
  * that the source must tell.
  */
+#include "migration/stream/protocol.h"
 #include "tests/integration/moves.h"
 #include "tests/integration/proxy.h"
 
@@ -128,12 +129,14 @@ Test(damage, header)
 }
 
 /* The other direction: an answer that is none. */
+_Static_assert(OFFERS_KNOWN == 0x07, "what the destination offers is in a pattern below");
+
 Test(damage, answers)
 {
 	static const struct proxy_step cases_of_answers[][2] = {
 		{ { PROXY_FLIP, TO_SOURCE, PATTERN("\x40"), .flip = 0x01 } },
 		{ { PROXY_FLIP, TO_SOURCE, PATTERN("\x40\0\0\x08"), .flip = 0x08 } },
-		{ { PROXY_FLIP, TO_SOURCE, PATTERN("\x40\0\0\x08\0\0\0\0\0\0\0\x03"), .flip = 3 } },
+		{ { PROXY_FLIP, TO_SOURCE, PATTERN("\x40\0\0\x08\0\0\0\0\0\0\0\x07"), .flip = 7 } },
 		{ { PROXY_FLIP, TO_SOURCE, PATTERN("\0\x02\0\x04\0\0\0\x01"), .flip = 0x01 } },
 		{ { PROXY_FLIP, TO_SOURCE, PATTERN("\0\x01"), .flip = 0x02 } },
 		{ { PROXY_FLIP, TO_SOURCE, SHUT_0, .flip = 0x01 } },
