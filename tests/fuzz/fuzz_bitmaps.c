@@ -38,7 +38,7 @@ static void expect_sound(const struct disk_bitmaps *d)
 		uint64_t grains = 0;
 		HBitmapIter it;
 
-		MUST(hbitmap_size(bm->bits) == d->bytes && *bm->name && !bm->busy);
+		MUST(hbitmap_size(bm->bits) == d->bytes && *bm->name && !bm->user);
 		hbitmap_iter_init(&it, bm->bits, 0);
 		while (hbitmap_iter_next(&it) >= 0)
 			grains++;
@@ -83,6 +83,7 @@ static void carry_over(struct disks *from)
 	bitmap_save_setup(&save);
 	while (bitmap_save_some(&save))
 		;
+	bitmap_save_close(&save);
 	bitmap_save_rest(&save);
 	bitmap_save_end(&save);
 	MUST(stream_flush(w.out));
