@@ -10,6 +10,7 @@
 #include "tests/integration/proxy.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -421,6 +422,74 @@ Test(bitmaps, lost_ones_are_told_at_the_source)
 	cr_assert_eq(json_array_size(bitmaps_of(two, "disk0")), 1);
 	cr_assert_eq(count_of(two, "y"), 16 * BLOCK);
 	call(two, "cont", NULL);
+	await_laps(b, 1);
+}
+
+/* A name that somebody has taken at the destination is told when all has come. */
+Test(bitmaps, a_name_that_is_taken)
+{
+	struct beats *b = new_beats();
+	struct side *s = start_disk(make_image("image"), "blocks=16", b);
+	struct side *target = start_target("target", b);
+	json_t *warnings;
+
+	add(s, "x", 4096);
+	add(s, "y", 4096);
+	set_capability(s, "dirty-bitmaps", true);
+	set_parameter(s, "downtime-limit", 0);
+	begin_migration(s, side_uri(target));
+	await_pass(s, 2);
+	add(target, "x", 512);
+	set_parameter(s, "downtime-limit", LONG_DOWNTIME);
+	await_migration(s, "completed");
+	warnings = json_object_get(query_migrate(s), "warnings");
+	cr_assert_eq(json_array_size(warnings), 1);
+	check(strstr(json_string_value(json_array_get(warnings, 0)),
+		     "'x' of disk 'disk0' does not come along: disk 'disk0' has a dirty bitmap "
+		     "'x'"),
+	      "'%s'", json_string_value(json_array_get(warnings, 0)));
+	cr_assert_eq(json_number(bitmap_of(target, "disk0", "x"), NULL, "granularity"), 512);
+	cr_assert_eq(json_number(bitmap_of(target, "disk0", "y"), NULL, "granularity"), 4096);
+	await_laps(b, 1);
+}
+
+/* What a migration that fails, or is cancelled, leaves is what was there; and what a further one brings over, too. */
+Test(bitmaps, are_as_they_were_after_a_failure)
+{
+	struct beats *b = new_beats();
+	struct side *s = start_disk(make_image("image"), "blocks=100", b), *target;
+	json_t *args = named("off"), *was;
+
+	add(s, "x", 4096);
+	json_object_set_new(args, "disabled", json_true());
+	call(s, "block-dirty-bitmap-add", args);
+	WAIT_FOR(count_of(s, "x") > 10 * BLOCK);
+	call(s, "stop", NULL);
+	call(s, "block-dirty-bitmap-merge",
+	     json_pack("{s:s,s:s,s:[s]}", "node", "disk0", "target", "off", "bitmaps", "x"));
+	was = bitmaps_of(s, "disk0");
+	set_capability(s, "dirty-bitmaps", true);
+	set_capability(s, "pause-before-switchover", true);
+	for (unsigned int i = 0; i < 2; i++) {
+		target = side_start(text_format("lost%u", i), &(struct side_options){ 0 });
+		begin_migration(s, side_uri(target));
+		await_migration(s, "pre-switchover");
+		check(!json_equal(was, bitmaps_of(s, "disk0")), "they are not busy");
+		if (i) {
+			cancel_migration(s);
+		} else {
+			side_kill(target, SIGKILL);
+			WAIT_FOR(has_status(s, "failed"));
+		}
+		side_wait(target);
+		WAIT_FOR(json_equal(was, bitmaps_of(s, "disk0")));
+	}
+	set_capability(s, "pause-before-switchover", false);
+	target = start_target("target", b);
+	begin_migration(s, side_uri(target));
+	await_migration(s, "completed");
+	check(json_equal(was, bitmaps_of(target, "disk0")), "they have changed on the way");
+	call(target, "cont", NULL);
 	await_laps(b, 1);
 }
 

@@ -6,6 +6,8 @@
  * How: bytes written by hand for each kind of chunk, both ways; random disks, bitmaps and writes between chunks, compared bit by bit;
  * a table of wrong streams, each followed by a byte that must be what is read next.
  */
+#include <sched.h>
+
 #include "migration/bitmaps/format.h"
 #include "migration/bitmaps/load.h"
 #include "migration/bitmaps/save.h"
@@ -336,6 +338,84 @@ Test(dirty_bitmap, bytes_of_a_late_one)
 	add(&m.disks[0], "b", 512, false);
 	add_disk(&to, "d0", MIB);
 	load_all(&to, ch, 2);
+	expect_same(&m.disks[0], &to.disks[0]);
+	stream_out_free(out);
+	channel_free(ch);
+	machine_end(&m);
+	machine_end(&to);
+}
+
+/* --- while others write --- */
+
+struct writer_thread {
+	struct disk_bitmaps *disk;
+	struct prng p;
+	/* atomic */
+	bool stop;
+	uint64_t writes;
+};
+
+static void *write_until_told(void *opaque)
+{
+	struct writer_thread *w = opaque;
+
+	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
+		uint64_t offset = prng_below(&w->p, w->disk->bytes), era;
+
+		era = disk_bitmaps_begin_write(w->disk, offset, 1);
+		disk_bitmaps_end_write(w->disk, offset, 1, era);
+		__atomic_fetch_add(&w->writes, 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+static void await_writes(struct writer_thread *w, uint64_t n)
+{
+	uint64_t until = __atomic_load_n(&w->writes, __ATOMIC_ACQUIRE) + n;
+
+	while (__atomic_load_n(&w->writes, __ATOMIC_ACQUIRE) < until)
+		sched_yield();
+}
+
+/* A thread marks without pause while others are added and all are sent, again and again: no change is lost. */
+Test(dirty_bitmap, threads)
+{
+	struct channel *ch = channel_memory();
+	struct stream_out *out = stream_out_new(ch);
+	struct machine m = { 0 }, to = { 0 };
+	struct writer_thread w = { .p = { SEED + 3 } };
+	struct prng p = { SEED + 4 };
+	unsigned int sections = 1;
+	struct bitmap_save save;
+	struct error *err = NULL;
+	pthread_t thread;
+	char name[16];
+
+	add_disk(&m, "disk", UINT64_C(4) << 30);
+	add(&m.disks[0], "first", 512, true);
+	w.disk = &m.disks[0];
+	pthread_create(&thread, NULL, write_until_told, &w);
+	expect_ok(bitmap_save_begin(&save, out, &m.list, &err), err);
+	bitmap_save_setup(&save);
+	for (; sections < 10; sections++) {
+		snprintf(name, sizeof(name), "%u", sections);
+		add(&m.disks[0], name, UINT64_C(4096) << sections, true);
+		bitmap_save_rewind(&save);
+		while (bitmap_save_some(&save))
+			if (prng_below(&p, 50) == 0)
+				await_writes(&w, 10);
+		bitmap_save_eos(&save);
+		await_writes(&w, 100);
+	}
+	__atomic_store_n(&w.stop, true, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	bitmap_save_close(&save);
+	bitmap_save_rest(&save);
+	bitmap_save_end(&save);
+	stream_flush(out);
+	cr_assert_gt(hbitmap_count(get(&m.disks[0], "first")->bits), 500 * 512);
+	add_disk(&to, "disk", UINT64_C(4) << 30);
+	load_all(&to, ch, sections + 1);
 	expect_same(&m.disks[0], &to.disks[0]);
 	stream_out_free(out);
 	channel_free(ch);

@@ -198,19 +198,25 @@ bool disk_bitmap_check(struct disk_bitmaps *d, const char *name, uint64_t granul
 bool disk_bitmap_add(struct disk_bitmaps *d, const char *name, uint64_t granularity, bool enabled,
 		     struct error **errp)
 {
-	HBitmap *bits;
+	HBitmap *bits = NULL;
+	bool ok = false;
 
-	if (!disk_bitmap_check(d, name, granularity, errp))
+	if (!check_shape(d, name, granularity, errp))
 		return false;
-	bits = hbitmap_alloc(d->bytes, __builtin_ctzll(granularity));
-	if (!bits) {
-		error_set(errp, "disk '%s': dirty bitmap '%s': out of memory", d->node, name);
-		return false;
+	/* A disk that is just being loaded may get another size: until the bitmap is in its list it must not. */
+	pthread_mutex_lock(&d->lock);
+	if (has_place_locked(d, name, errp)) {
+		bits = hbitmap_alloc(d->bytes, __builtin_ctzll(granularity));
+		if (bits)
+			ok = insert_locked(d, name, bits, enabled, errp);
+		else
+			error_set(errp, "disk '%s': dirty bitmap '%s': out of memory", d->node,
+				  name);
 	}
-	if (disk_bitmap_adopt(d, name, bits, enabled, errp))
-		return true;
-	hbitmap_free(bits);
-	return false;
+	pthread_mutex_unlock(&d->lock);
+	if (!ok)
+		hbitmap_free(bits);
+	return ok;
 }
 
 bool disk_bitmap_remove(struct disk_bitmaps *d, const char *name, struct error **errp)
@@ -255,67 +261,65 @@ bool disk_bitmap_enable(struct disk_bitmaps *d, const char *name, bool on, struc
 	return bm != NULL;
 }
 
-/* Two disks' locks are taken in the order of their addresses. */
-static void lock_both(struct disk_bitmaps *a, struct disk_bitmaps *b)
+/* Of the disks that a merge is about, the one whose address comes next behind `d`, or the first; NULL: none. */
+static struct disk_bitmaps *next_disk(const struct disk_bitmap_ref *target,
+				      const struct disk_bitmap_ref *sources, unsigned int nsources,
+				      const struct disk_bitmaps *d)
 {
-	pthread_mutex_lock(a < b ? &a->lock : &b->lock);
-	if (a != b)
-		pthread_mutex_lock(a < b ? &b->lock : &a->lock);
+	struct disk_bitmaps *next = target->disk > d ? target->disk : NULL;
+
+	for (unsigned int i = 0; i < nsources; i++)
+		if (sources[i].disk > d && (!next || sources[i].disk < next))
+			next = sources[i].disk;
+	return next;
 }
 
-static void unlock_both(struct disk_bitmaps *a, struct disk_bitmaps *b)
-{
-	pthread_mutex_unlock(&a->lock);
-	if (a != b)
-		pthread_mutex_unlock(&b->lock);
-}
-
-static bool check_merge(const struct disk_bitmap_ref *target, const struct disk_bitmap_ref *source,
-			struct error **errp)
+static bool check_source_locked(const struct disk_bitmap_ref *target,
+				const struct disk_bitmap_ref *source, struct error **errp)
 {
 	struct disk_bitmaps *t = target->disk, *s = source->disk;
-	bool ok;
 
-	if (s->bytes != t->bytes) {
-		error_set(errp,
-			  "dirty bitmap '%s' of disk '%s' is of %llu bytes, '%s' of disk '%s' of "
-			  "%llu: expected the same",
-			  source->name, s->node, (unsigned long long)s->bytes, target->name,
-			  t->node, (unsigned long long)t->bytes);
+	if (s->bytes == t->bytes)
+		return take_locked(s, source->name, errp) != NULL;
+	error_set(errp,
+		  "dirty bitmap '%s' of disk '%s' is of %llu bytes, '%s' of disk '%s' of "
+		  "%llu: expected the same",
+		  source->name, s->node, (unsigned long long)s->bytes, target->name, t->node,
+		  (unsigned long long)t->bytes);
+	return false;
+}
+
+static bool merge_locked(const struct disk_bitmap_ref *target,
+			 const struct disk_bitmap_ref *sources, unsigned int nsources,
+			 struct error **errp)
+{
+	struct disk_bitmap *to = take_locked(target->disk, target->name, errp);
+
+	if (!to)
 		return false;
-	}
-	lock_both(t, s);
-	ok = take_locked(t, target->name, errp) && take_locked(s, source->name, errp);
-	unlock_both(t, s);
-	return ok;
-}
-
-/* After the check. One that another thread has removed since is merged as nothing, and into nothing. */
-static void merge_one(const struct disk_bitmap_ref *target, const struct disk_bitmap_ref *source)
-{
-	struct disk_bitmaps *t = target->disk, *s = source->disk;
-	struct disk_bitmap *to, *from;
-
-	lock_both(t, s);
-	to = look_up_locked(t, target->name);
-	from = look_up_locked(s, source->name);
-	if (to && from)
-		hbitmap_merge(to->bits, from->bits, to->bits);
-	unlock_both(t, s);
+	/* All are looked at before one is merged. */
+	for (unsigned int i = 0; i < nsources; i++)
+		if (!check_source_locked(target, &sources[i], errp))
+			return false;
+	for (unsigned int i = 0; i < nsources; i++)
+		hbitmap_merge(to->bits, look_up_locked(sources[i].disk, sources[i].name)->bits,
+			      to->bits);
+	return true;
 }
 
 bool disk_bitmap_merge(const struct disk_bitmap_ref *target, const struct disk_bitmap_ref *sources,
 		       unsigned int nsources, struct error **errp)
 {
-	/* All are looked at before one is merged. A target without sources is looked at as well. */
-	if (!check_merge(target, target, errp))
-		return false;
-	for (unsigned int i = 0; i < nsources; i++)
-		if (!check_merge(target, &sources[i], errp))
-			return false;
-	for (unsigned int i = 0; i < nsources; i++)
-		merge_one(target, &sources[i]);
-	return true;
+	struct disk_bitmaps *d = NULL;
+	bool ok;
+
+	/* All the disks' locks, in the order of their addresses: no migration begins or ends in between. */
+	while ((d = next_disk(target, sources, nsources, d)))
+		pthread_mutex_lock(&d->lock);
+	ok = merge_locked(target, sources, nsources, errp);
+	while ((d = next_disk(target, sources, nsources, d)))
+		pthread_mutex_unlock(&d->lock);
+	return ok;
 }
 
 /* --- backups --- */

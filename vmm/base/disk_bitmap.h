@@ -11,7 +11,7 @@
  * A write that fails or is cancelled may have changed something: it ends like any other.
  *
  * What is not recorded costs the writer a load and a test. Every function takes the disk's lock by itself; any thread may call any,
- * but init, release and resize, which are the owner's while nobody else uses the disk.
+ * but init and release, which are the owner's while nobody else uses the disk, and resize, while nobody writes to it.
  */
 #ifndef FERRY_BASE_DISK_BITMAP_H
 #define FERRY_BASE_DISK_BITMAP_H
@@ -41,7 +41,7 @@ struct disk_bitmap {
 
 struct disk_bitmaps {
 	const char *node; /* the disk's name; borrowed */
-	uint64_t bytes;	  /* of the disk; changed by resize() only */
+	uint64_t bytes;	  /* of the disk; changed by resize() only, with the lock */
 	pthread_mutex_t lock;
 	/* lock; written atomically, for they are read without it, too */
 	unsigned int recording; /* how many are enabled */
