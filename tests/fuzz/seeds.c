@@ -157,9 +157,56 @@ static void rams(void)
 	seed_writer("ram", "small", &w);
 }
 
+static void put_part(struct stream_out *out, uint8_t type)
+{
+	put_u8(out, type);
+	put_u32(out, 1);
+}
+
+/* Two disks, three bitmaps, a chunk that changes after it was sent. As sections, or their data alone. */
+static void put_bitmaps(struct stream_out *out, bool sections)
+{
+	struct disk_bitmaps_list list = TAILQ_HEAD_INITIALIZER(list);
+	struct disk_bitmaps d[2];
+	struct bitmap_save save;
+
+	disk_bitmaps_init(&d[0], "d0", 1 << 20);
+	disk_bitmaps_init(&d[1], "d1", (100 << 20) + 512);
+	TAILQ_INSERT_TAIL(&list, &d[0], entry);
+	TAILQ_INSERT_TAIL(&list, &d[1], entry);
+	MUST(disk_bitmap_add(&d[0], "a", 65536, true, NULL));
+	MUST(disk_bitmap_add(&d[0], "b", 512, false, NULL));
+	MUST(disk_bitmap_add(&d[1], "b", 4096, true, NULL));
+	disk_bitmaps_mark(&d[0], 4 << 16, 512);
+	if (sections)
+		section_put_header(out, SECTION_START, 1, BITMAP_SECTION_NAME, 0,
+				   BITMAP_SECTION_VERSION);
+	MUST(bitmap_save_begin(&save, out, &list, NULL));
+	bitmap_save_setup(&save);
+	if (sections) {
+		section_put_footer(out, 1);
+		put_part(out, SECTION_PART);
+	}
+	while (bitmap_save_some(&save))
+		;
+	bitmap_save_eos(&save);
+	if (sections) {
+		section_put_footer(out, 1);
+		put_part(out, SECTION_END);
+	}
+	disk_bitmaps_mark(&d[1], 90 << 20, 512);
+	bitmap_save_rest(&save);
+	bitmap_save_end(&save);
+	if (sections)
+		section_put_footer(out, 1);
+	disk_bitmaps_release(&d[0]);
+	disk_bitmaps_release(&d[1]);
+}
+
 enum last_word { HAND_OVER, ABORT, SILENCE };
 
-static void stream(const char *name, bool duplex, enum last_word last)
+/* with_bitmaps: of disks that the destination does not have, of which it tells. */
+static void stream(const char *name, bool duplex, bool with_bitmaps, enum last_word last)
 {
 	static const uint8_t one[4] = { 0, 0, 0, 1 };
 	static struct fuzz_machine m;
@@ -177,6 +224,8 @@ static void stream(const char *name, bool duplex, enum last_word last)
 		command_put(w.out, COMMAND_PING, one, sizeof(one));
 	}
 	put_ram(w.out, &m.vm.memory, true);
+	if (with_bitmaps)
+		put_bitmaps(w.out, true);
 	for (unsigned int i = 0; i < m.sections.n; i++)
 		MUST(section_save(w.out, &m.sections.items[i], i + 1, NULL, NULL));
 	put_u8(w.out, SECTION_EOF);
@@ -481,6 +530,7 @@ static void messages(void)
 	writer_open(&w);
 	message_put_u64(w.out, RETURN_OFFERS, OFFERS_KNOWN);
 	message_put_u32(w.out, RETURN_PONG, 1);
+	message_put_text(w.out, RETURN_NOTICE, "no such disk");
 	message_put_text(w.out, RETURN_REASON, "no such device");
 	message_put_u32(w.out, RETURN_SHUT, 1);
 	seed_writer("messages", "answers", &w);
@@ -512,52 +562,6 @@ static void deltas(void)
 
 /* --- bitmaps --- */
 
-static void put_part(struct stream_out *out, uint8_t type)
-{
-	put_u8(out, type);
-	put_u32(out, 1);
-}
-
-/* Two disks, three bitmaps, a chunk that changes after it was sent. As sections, or their data alone. */
-static void put_bitmaps(struct stream_out *out, bool sections)
-{
-	struct disk_bitmaps_list list = TAILQ_HEAD_INITIALIZER(list);
-	struct disk_bitmaps d[2];
-	struct bitmap_save save;
-
-	disk_bitmaps_init(&d[0], "d0", 1 << 20);
-	disk_bitmaps_init(&d[1], "d1", (100 << 20) + 512);
-	TAILQ_INSERT_TAIL(&list, &d[0], entry);
-	TAILQ_INSERT_TAIL(&list, &d[1], entry);
-	MUST(disk_bitmap_add(&d[0], "a", 65536, true, NULL));
-	MUST(disk_bitmap_add(&d[0], "b", 512, false, NULL));
-	MUST(disk_bitmap_add(&d[1], "b", 4096, true, NULL));
-	disk_bitmaps_mark(&d[0], 4 << 16, 512);
-	if (sections)
-		section_put_header(out, SECTION_START, 1, BITMAP_SECTION_NAME, 0,
-				   BITMAP_SECTION_VERSION);
-	MUST(bitmap_save_begin(&save, out, &list, NULL));
-	bitmap_save_setup(&save);
-	if (sections) {
-		section_put_footer(out, 1);
-		put_part(out, SECTION_PART);
-	}
-	while (bitmap_save_some(&save))
-		;
-	bitmap_save_eos(&save);
-	if (sections) {
-		section_put_footer(out, 1);
-		put_part(out, SECTION_END);
-	}
-	disk_bitmaps_mark(&d[1], 90 << 20, 512);
-	bitmap_save_rest(&save);
-	bitmap_save_end(&save);
-	if (sections)
-		section_put_footer(out, 1);
-	disk_bitmaps_release(&d[0]);
-	disk_bitmaps_release(&d[1]);
-}
-
 static void bitmaps(void)
 {
 	struct writer w;
@@ -584,10 +588,11 @@ int main(int argc, char **argv)
 	configurations();
 	rams();
 	bitmaps();
-	stream("handed-over", true, HAND_OVER);
-	stream("aborted", true, ABORT);
-	stream("cut-off", true, SILENCE);
-	stream("file", false, SILENCE);
+	stream("handed-over", true, false, HAND_OVER);
+	stream("notices", true, true, HAND_OVER);
+	stream("aborted", true, false, ABORT);
+	stream("cut-off", true, false, SILENCE);
+	stream("file", false, false, SILENCE);
 	sections();
 	virtios();
 	vmstates();
