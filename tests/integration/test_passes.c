@@ -118,7 +118,7 @@ static void passes(enum pattern pattern, const char *log)
 	struct hop hop;
 
 	if (strcmp(log, "manual-protect") == 0 && !has_manual_protect())
-		cr_skip_test("this host's KVM has no manual protection of the dirty log");
+		skip("this host's KVM has no manual protection of the dirty log");
 	hop.to = side_start("home", &home);
 	await_message(b, "working");
 	hop = move_in_passes(hop.to, "with", &away, &with);

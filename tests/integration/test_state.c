@@ -82,7 +82,7 @@ static void go_on(const char *serial)
 		&(struct side_options){ .incoming = text_format("file:%s", golden), .beats = b });
 	WAIT_FOR(b->count > 500 + said.len || side->exited);
 	if (side->exited && refused_by_this_host(side))
-		cr_skip_test("%s is of another CPU: %s", golden, text_of(&side->err));
+		skip("%s is of another CPU: %s", golden, text_of(&side->err));
 	check(!side->exited, "it ended with %d", side->status);
 	WAIT_FOR(beats_messages(b, "lap ") >= 2);
 }
@@ -124,7 +124,7 @@ static void save_again(const char *golden)
 	/* It may end before anybody could ask it anything. */
 	WAIT_FOR(side_said(side, "the guest is here") || side->exited);
 	if (side->exited && refused_by_this_host(side))
-		cr_skip_test("%s is of another CPU: %s", golden, text_of(&side->err));
+		skip("%s is of another CPU: %s", golden, text_of(&side->err));
 	side->qmp = qmp_open(side);
 	expect_status(side, "paused");
 	begin_migration(side, text_format("file:%s", again));

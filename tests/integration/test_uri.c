@@ -60,7 +60,7 @@ static bool has_ipv6(void)
 Test(uri, tcp_ipv6)
 {
 	if (!has_ipv6())
-		cr_skip_test("no IPv6: ::1 cannot be bound: %s", strerror(errno));
+		skip("no IPv6: ::1 cannot be bound: %s", strerror(errno));
 	move_over("tcp:[::1]:0");
 }
 

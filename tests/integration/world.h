@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define WAIT_SECONDS 60
 
@@ -75,6 +76,16 @@ uint64_t world_deadline(void);
 			world_show();                \
 			cr_assert_fail(__VA_ARGS__); \
 		}                                    \
+	} while (0)
+
+/* Criterion does not end the suite's world of a test that is skipped on the way. */
+#define skip(...)                                          \
+	do {                                               \
+		char why_[512];                            \
+                                                           \
+		snprintf(why_, sizeof(why_), __VA_ARGS__); \
+		world_end();                               \
+		cr_skip_test("%s", why_);                  \
 	} while (0)
 
 /* When the deadline has passed, what has come by then still counts: it may be us who did not run. */
