@@ -135,13 +135,15 @@ INTEGRATION_PARTS := beats compat image moves proxy qmp side stranger world
 unit = $(1:%=$(B)/tests/unit/test_%)
 integration = $(1:%=$(B)/tests/integration/test_%)
 UNIT_TESTS := $(call unit,$(UNIT_0) $(UNIT_1) $(UNIT_2) $(UNIT_3) $(UNIT_4))
-INTEGRATION_TESTS := $(INTEGRATION:%=$(B)/tests/integration/test_%)
+INTEGRATION_TESTS := $(call integration,$(INTEGRATION))
 TESTS := $(UNIT_TESTS) $(INTEGRATION_TESTS)
+# They have a kernel that only a stock KVM runs.
+LINUX_TESTS := $(call integration,linux)
 # What is passed on a stock KVM in an emulated machine, besides tests/nested/run: all unit tests that use KVM, and as many of the others
 # as there is time for there.
 NESTED_TESTS := $(call unit,chardev configuration cpuid dirty_log memory ram_dirty uart uart_line vcpu_tsc virtio_mmio \
 		virtio_queue) \
-	$(call integration,boot cli images machines passes uri)
+	$(LINUX_TESTS) $(call integration,backup boot cli images machines passes uri)
 
 $(call unit,$(UNIT_0)): $(LIBS_0)
 $(call unit,$(UNIT_1)): $(LIBS_1)
@@ -152,7 +154,7 @@ $(UNIT_TESTS): $(B)/tests/unit/%: $(B)/tests/unit/%.o
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
 
-$(INTEGRATION_TESTS): $(B)/tests/integration/%: $(B)/tests/integration/%.o \
+$(INTEGRATION_TESTS) $(LINUX_TESTS): $(B)/tests/integration/%: $(B)/tests/integration/%.o \
 		$(INTEGRATION_PARTS:%=$(B)/tests/integration/%.o) $(LIBS_4)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
@@ -163,7 +165,7 @@ $(B)/tests/nested/init: tests/nested/init.c Makefile
 	$(call say,LD)
 	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE $(WARN) -O2 -static -o $@ $<
 
-tests: all $(TESTS) $(B)/tests/fuzz/seeds
+tests: all $(TESTS) $(LINUX_TESTS) $(B)/tests/fuzz/seeds
 unit: tests
 	./scripts/run-tests $(UNIT_TESTS)
 integration: tests

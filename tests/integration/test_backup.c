@@ -212,6 +212,53 @@ Test(backup, a_chain_across_a_move)
 		free(then[i]);
 }
 
+static void increment(struct side *s, const char *name, const char *below, uint8_t **then,
+		      const char *image)
+{
+	await_laps(s->beats, 1);
+	*then = stand_still(s, image);
+	call(s, "drive-backup", chain_args(name, below ? "incremental" : "full", below));
+	call(s, "cont", NULL);
+	expect_completed(s);
+}
+
+/* The destination dies while the bitmap is on its way, and while the guest is stopped for the switch; the source when it has given the guest away. The
+ * chain goes on where the guest is. */
+Test(backup, a_chain_when_a_peer_dies)
+{
+	static const char *const names[] = { "full.raw", "1.qcow2", "2.qcow2", "3.qcow2" };
+	struct beats *b = new_beats();
+	char *image = make_image("image");
+	struct side *s = start_disk(image, b), *to;
+	uint8_t *then[4];
+
+	call(s, "block-dirty-bitmap-add", json_pack("{s:s,s:s}", "node", "d", "name", "b"));
+	increment(s, names[0], NULL, &then[0], image);
+	set_capability(s, "dirty-bitmaps", true);
+	for (unsigned int i = 0; i < 2; i++) {
+		to = side_start(text_format("dies%u", i), &(struct side_options){ 0 });
+		set_parameter(s, "max-bandwidth", i ? NO_CAP : BARELY);
+		set_capability(s, "pause-before-switchover", i);
+		begin_migration(s, side_uri(to));
+		await_migration(s, i ? "pre-switchover" : "active");
+		side_kill(to, SIGKILL);
+		if (i)
+			call(s, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"));
+		expect_failed(s);
+		increment(s, names[i + 1], names[i], &then[i + 1], image);
+	}
+	set_capability(s, "pause-before-switchover", false);
+	to = start_target("target", b);
+	move(s, to);
+	side_kill(s, SIGKILL);
+	side_wait(s);
+	increment(to, names[3], names[2], &then[3], image);
+	for (unsigned int i = 0; i < 4; i++) {
+		expect_restored(names[i], then[i]);
+		free(then[i]);
+	}
+}
+
 static struct side *run_backup(const char *name, struct side *s, const char *const *more)
 {
 	const char *args[20] = { "backup",	  "--control", text_format("unix:%s", s->control),

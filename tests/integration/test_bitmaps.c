@@ -409,8 +409,10 @@ Test(bitmaps, lost_ones_are_told_at_the_source)
 	WAIT_FOR(count_of(s, "x") == 16 * BLOCK);
 
 	set_parameter(s, "downtime-limit", LONG_DOWNTIME);
+	set_capability(s, "dirty-bitmaps", false); /* the command is to switch it on */
 	uri = proxy_start(side_uri(two), damage_x)->uri;
-	cli = side_run("cli", "migrate", "--control", text_format("unix:%s", s->control), uri);
+	cli = side_run("cli", "migrate", "--control", text_format("unix:%s", s->control), uri,
+		       "--bitmaps", "on");
 	check(side_wait(cli) == 0, "%s", text_of(&cli->err));
 	check(strstr(text_of(&cli->err), "warning: " LOST), "%s", text_of(&cli->err));
 	warnings = json_object_get(query_migrate(s), "warnings");

@@ -29,6 +29,13 @@ static bool call(struct qmp_client *c, const char *command, json_t *args, struct
 	return result != NULL;
 }
 
+static bool set_capability(struct qmp_client *c, const char *name, bool on, struct error **errp)
+{
+	return call(c, "migrate-set-capabilities",
+		    json_pack("{s:[{s:s,s:b}]}", "capabilities", "capability", name, "state", on),
+		    errp);
+}
+
 static bool apply_options(struct qmp_client *c, const struct migrate_options *o,
 			  struct error **errp)
 {
@@ -45,10 +52,8 @@ static bool apply_options(struct qmp_client *c, const struct migrate_options *o,
 				    json_integer((json_int_t)o->cache_bytes));
 	if (!call(c, "migrate-set-parameters", params, errp))
 		return false;
-	return !o->has_xbzrle || call(c, "migrate-set-capabilities",
-				      json_pack("{s:[{s:s,s:b}]}", "capabilities", "capability",
-						"xbzrle", "state", o->xbzrle),
-				      errp);
+	return (!o->has_xbzrle || set_capability(c, "xbzrle", o->xbzrle, errp)) &&
+	       (!o->has_bitmaps || set_capability(c, "dirty-bitmaps", o->bitmaps, errp));
 }
 
 /* --- progress --- */

@@ -71,6 +71,7 @@ static const char migrate_help[] =
 	"  --downtime TIME     the guest may be silent for so long; 300ms by default\n"
 	"  --xbzrle on|off     send changed pages as differences; by default where it pays\n"
 	"  --cache SIZE        for XBZRLE; 256M by default\n"
+	"  --bitmaps on|off    dirty bitmaps of disks travel, too; off by default\n"
 	"\n"
 	"Exit status: 0 the guest has moved, 1 it has not, 2 wrong usage.\n";
 
@@ -177,6 +178,7 @@ enum {
 	OPT_DOWNTIME,
 	OPT_XBZRLE,
 	OPT_CACHE,
+	OPT_BITMAPS,
 	OPT_JSON,
 	OPT_RAM,
 	OPT_SECTION,
@@ -216,6 +218,7 @@ static const struct option migrate_options[] = {
 	{ "downtime", required_argument, NULL, OPT_DOWNTIME },
 	{ "xbzrle", required_argument, NULL, OPT_XBZRLE },
 	{ "cache", required_argument, NULL, OPT_CACHE },
+	{ "bitmaps", required_argument, NULL, OPT_BITMAPS },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ 0 },
 };
@@ -421,6 +424,9 @@ static bool take_migrate_option(int opt, struct migrate_options *o, struct error
 	case OPT_XBZRLE:
 		o->has_xbzrle = true;
 		return one_of(optarg, "--xbzrle", "on", "off", &o->xbzrle, errp);
+	case OPT_BITMAPS:
+		o->has_bitmaps = true;
+		return one_of(optarg, "--bitmaps", "on", "off", &o->bitmaps, errp);
 	default:
 		o->has_cache = true;
 		return parse_size(optarg, "--cache", &o->cache_bytes, errp);

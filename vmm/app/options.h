@@ -27,9 +27,9 @@ struct run_options {
 
 struct migrate_options {
 	const char *control, *uri;
-	bool has_bandwidth, has_downtime, has_xbzrle, has_cache;
+	bool has_bandwidth, has_downtime, has_xbzrle, has_cache, has_bitmaps;
 	uint64_t bandwidth, downtime_ms, cache_bytes;
-	bool xbzrle;
+	bool xbzrle, bitmaps;
 };
 
 struct analyze_options {
