@@ -19,7 +19,8 @@ struct backup {
 	/* set at creation */
 	struct block *block;
 	struct disk_bitmaps *disk;
-	char *bitmap; /* NULL: none */
+	char *bitmap;  /* NULL: none */
+	char *partial; /* the bitmap of what the target lacks; NULL: it is not kept */
 	struct backup_target *target;
 	void (*ended)(void *opaque);
 	void *opaque;
@@ -28,6 +29,7 @@ struct backup {
 	/* the thread's */
 	uint8_t *buffer;
 	HBitmap *frozen; /* what the bitmap held; NULL without one */
+	HBitmap *lacked; /* what the partial one held */
 	/* block->lock */
 	pthread_cond_t wake;
 	HBitmap *todo; /* not copied yet */
@@ -36,6 +38,7 @@ struct backup {
 	uint64_t not_before; /* ns; when the next piece may be copied for which nobody waits */
 	bool cancelled;
 	enum backup_end end;
+	bool kept;
 	struct error *error;
 };
 
@@ -258,22 +261,37 @@ static bool is_cancelled(struct backup *j)
 	return cancelled;
 }
 
+/* True: the target is kept, with the bitmap of what it lacks. */
+static bool give_bitmaps_back(struct backup *j, bool completed)
+{
+	bool keep = j->partial && !completed && backup_target_keep(j->target);
+
+	if (j->bitmap)
+		disk_bitmap_thaw(j->disk, j->bitmap, completed ? NULL : j->frozen);
+	if (j->partial)
+		disk_bitmap_thaw(j->disk, j->partial, j->todo);
+	if (j->partial && !keep)
+		disk_bitmap_remove(j->disk, j->partial, NULL);
+	return keep;
+}
+
 static void *run(void *opaque)
 {
 	struct backup *j = opaque;
 	enum backup_end end = BACKUP_FAILED;
 	struct error *err = NULL;
+	bool kept;
 
 	copy_all(j, &err);
 	if (!err && is_cancelled(j))
 		end = BACKUP_CANCELLED;
 	else if (!err && backup_target_finish(j->target, &err))
 		end = BACKUP_COMPLETED;
+	kept = give_bitmaps_back(j, end == BACKUP_COMPLETED);
 	backup_target_free(take_ptr(j->target));
-	if (j->bitmap)
-		disk_bitmap_thaw(j->disk, j->bitmap, end == BACKUP_COMPLETED ? NULL : j->frozen);
 	pthread_mutex_lock(&j->block->lock);
 	j->end = end;
+	j->kept = kept;
 	j->error = err;
 	pthread_mutex_unlock(&j->block->lock);
 	if (j->ended)
@@ -292,9 +310,17 @@ static uint64_t bytes_in(const HBitmap *bits)
 	return hbitmap_get(bits, size - 1) ? count - beyond : count;
 }
 
-/* The point in time: the bitmap starts anew, and writes are held from now on. A write that marked the bitmap before and comes behind this is
+static bool freeze(struct backup *j, const char *name, HBitmap **held, struct error **errp)
+{
+	*held = name ? disk_bitmap_freeze(j->disk, name, errp) : NULL;
+	return !name || *held;
+}
+
+/* What there is to copy is what *part holds after the freezing; NULL: everything.
+ *
+ * The point in time: the bitmap starts anew, and writes are held from now on. A write that marked the bitmap before and comes behind this is
  * held, too, and marks again when it is done, for the bitmap's era is another. */
-static bool attach(struct backup *j, bool incremental, struct error **errp)
+static bool attach(struct backup *j, HBitmap **part, struct error **errp)
 {
 	struct block *b = j->block;
 	bool ok;
@@ -303,13 +329,15 @@ static bool attach(struct backup *j, bool incremental, struct error **errp)
 	ok = !b->backup;
 	if (!ok)
 		error_set(errp, "it is being backed up already");
-	if (ok && j->bitmap) {
-		j->frozen = disk_bitmap_freeze(j->disk, j->bitmap, errp);
-		ok = j->frozen != NULL;
+	ok = ok && freeze(j, j->bitmap, &j->frozen, errp);
+	if (ok && !freeze(j, j->partial, &j->lacked, errp)) {
+		if (j->bitmap)
+			disk_bitmap_thaw(j->disk, j->bitmap, j->frozen);
+		ok = false;
 	}
 	if (ok) {
-		if (incremental)
-			hbitmap_merge(j->frozen, j->frozen, j->todo);
+		if (part)
+			hbitmap_merge(*part, *part, j->todo);
 		else
 			hbitmap_set(j->todo, 0, j->disk->bytes);
 		j->total = bytes_in(j->todo);
@@ -327,6 +355,32 @@ static void detach(struct backup *j)
 	pthread_mutex_unlock(&j->block->lock);
 	if (j->bitmap)
 		disk_bitmap_thaw(j->disk, j->bitmap, j->frozen);
+	if (j->partial)
+		disk_bitmap_thaw(j->disk, j->partial, j->lacked);
+}
+
+/* The bitmap of what a kept file of this target lacks; NULL: there is none. */
+static char *find_partial(const struct backup *j, const char *path)
+{
+	struct disk_bitmap_info info;
+
+	for (unsigned int i = 0; disk_bitmap_query(j->disk, i, &info); i++)
+		if (strncmp(info.name, BACKUP_PARTIAL, strlen(BACKUP_PARTIAL)) == 0 &&
+		    !strchr(info.name, '/') && !info.busy && info.enabled &&
+		    backup_target_can_resume(path, info.name, j->disk->bytes))
+			return xstrdup(info.name);
+	return NULL;
+}
+
+/* From now on it records, so that the file may be kept. */
+static bool begin_partial(struct backup *j, struct error **errp)
+{
+	const char *name = backup_target_partial(j->target);
+
+	if (!disk_bitmap_add(j->disk, name, BACKUP_CLUSTER, true, errp))
+		return false;
+	j->partial = xstrdup(name);
+	return true;
 }
 
 static struct backup *backup_new(const struct backup_options *o)
@@ -335,6 +389,7 @@ static struct backup *backup_new(const struct backup_options *o)
 	pthread_condattr_t attr;
 
 	assert(o->bitmap || !o->incremental);
+	assert(!o->partial || (!o->incremental && o->target.format == BACKUP_RAW));
 	j->block = o->block;
 	j->disk = o->disk;
 	j->bitmap = o->bitmap ? xstrdup(o->bitmap) : NULL;
@@ -349,9 +404,17 @@ static struct backup *backup_new(const struct backup_options *o)
 	return j;
 }
 
+/* Of a backup that does not start: a bitmap made for it goes, too. */
+static void forget_partial(struct backup *j, bool is_new)
+{
+	if (j->partial && is_new)
+		disk_bitmap_remove(j->disk, j->partial, NULL);
+}
+
 static bool start(struct backup *j, const struct backup_options *o, struct error **errp)
 {
 	struct backup_target_options target = o->target;
+	HBitmap **part = o->incremental ? &j->frozen : NULL;
 	int rc;
 
 	target.bytes = j->disk->bytes;
@@ -362,13 +425,24 @@ static bool start(struct backup *j, const struct backup_options *o, struct error
 		error_set(errp, "out of memory");
 		return false;
 	}
+	if (o->partial)
+		target.resume = j->partial = find_partial(j, target.path);
 	j->target = backup_target_open(&target, errp);
-	if (!j->target || !attach(j, o->incremental, errp))
+	if (!j->target)
 		return false;
+	if (j->partial)
+		part = &j->lacked;
+	if (o->partial && !j->partial && !begin_partial(j, errp))
+		return false;
+	if (!attach(j, part, errp)) {
+		forget_partial(j, part != &j->lacked);
+		return false;
+	}
 	rc = thread_start(&j->thread, run, j);
 	if (rc) {
 		error_set_errno(errp, rc, "thread");
 		detach(j);
+		forget_partial(j, part != &j->lacked);
 	}
 	j->has_thread = rc == 0;
 	return j->has_thread;
@@ -395,6 +469,7 @@ void backup_query(struct backup *j, struct backup_status *status)
 		.speed = j->speed,
 		.end = j->end,
 		.error = j->error ? error_msg(j->error) : NULL,
+		.partial = j->kept ? j->partial : NULL,
 	};
 	pthread_mutex_unlock(&j->block->lock);
 }
@@ -431,7 +506,9 @@ void backup_free(struct backup *j)
 	pthread_cond_destroy(&j->wake);
 	hbitmap_free(j->todo);
 	hbitmap_free(j->frozen);
+	hbitmap_free(j->lacked);
 	free(j->buffer);
 	free(j->bitmap);
+	free(j->partial);
 	free(j);
 }

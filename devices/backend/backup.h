@@ -14,6 +14,10 @@
  * in time. Unless the backup completes, the bitmap gets back what it held: nothing is lost, and the next backup with it has all of it.
  * While it runs the bitmap is busy.
  *
+ * `partial` keeps what was copied when a full, raw backup does not complete: NAME.partial-XXXXXX, and a dirty bitmap of the disk of the name
+ * partial-XXXXXX, which holds what that file lacks, goes on recording, and travels as others do. The next backup with `partial` to the same NAME
+ * finds both and goes on there, with a point in time of its own.
+ *
  * A guest whose target is slow waits where it writes; draining the disk gives held writes back as not begun.
  *
  * Threads: the functions here are one thread's, the owner's; ended() is called on the backup's.
@@ -31,6 +35,7 @@ struct backup_options {
 	struct backup_target_options target; /* but for bytes and whole; borrowed for the call */
 	const char *bitmap;		     /* NULL: none, the backup is full */
 	bool incremental;
+	bool partial;	/* of a full backup into a raw file */
 	uint64_t speed; /* bytes a second; 0: no limit */
 	void (*ended)(void *opaque);
 	void *opaque;
@@ -44,6 +49,8 @@ struct backup_status {
 	uint64_t speed;
 	enum backup_end end;
 	const char *error; /* of a failed one */
+	const char *
+		partial; /* "partial-XXXXXX": kept behind the end of one that did not complete; NULL: nothing */
 };
 
 struct backup;

@@ -13,7 +13,9 @@
 
 struct backup_target {
 	char *path;
-	char *temp_path; /* NULL: it has its name */
+	char *temp_path;
+	bool remains; /* it has its name, or is kept: not to be removed */
+	bool resumed; /* holds other bytes where it is written */
 	int fd;
 	uint64_t bytes;
 	char *backing;		    /* NULL: none */
@@ -77,11 +79,14 @@ struct backup_target *backup_target_open(const struct backup_target_options *o, 
 	t->bytes = o->bytes;
 	if (o->backing)
 		backing.name = t->backing = xstrdup(o->backing);
-	t->temp_path = xasprintf("%s.partial-XXXXXX", o->path);
-	t->fd = mkostemp(t->temp_path, O_CLOEXEC);
+	t->resumed = o->resume != NULL;
+	t->temp_path = xasprintf("%s.%s", o->path, o->resume ? o->resume : BACKUP_PARTIAL "XXXXXX");
+	t->fd = o->resume ? open(t->temp_path, O_WRONLY | O_CLOEXEC)
+			  : mkostemp(t->temp_path, O_CLOEXEC);
+	t->remains = t->fd < 0 || o->resume;
 	if (t->fd < 0) {
-		error_set_errno(errp, errno, "cannot create '%s'", o->path);
-		free(take_ptr(t->temp_path));
+		error_set_errno(errp, errno, o->resume ? "cannot open '%s'" : "cannot create '%s'",
+				o->resume ? t->temp_path : o->path);
 	} else if (o->format == BACKUP_RAW && ftruncate(t->fd, (off_t)o->bytes) < 0) {
 		failed(t, errno, errp);
 	} else {
@@ -110,13 +115,35 @@ bool backup_target_write(struct backup_target *t, uint64_t offset, const void *d
 	return error ? failed(t, error, errp) : true;
 }
 
+static int punch(int fd, uint64_t offset, uint64_t bytes)
+{
+	scoped_free void *zeroes = NULL;
+	int error = 0;
+
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+		      (off_t)bytes) == 0)
+		return 0;
+	zeroes = xcalloc(1, BACKUP_CLUSTER);
+	while (bytes && !error) {
+		uint64_t part = MIN_OF(bytes, BACKUP_CLUSTER);
+
+		error = write_at(fd, zeroes, part, offset);
+		offset += part;
+		bytes -= part;
+	}
+	return error;
+}
+
 bool backup_target_zero(struct backup_target *t, uint64_t offset, uint64_t bytes,
 			struct error **errp)
 {
 	int error;
 
 	assert(check_part(t, offset, bytes));
-	error = t->qcow2 ? qcow2_zero(t->qcow2, offset, bytes) : 0; /* it is a hole */
+	if (t->qcow2)
+		error = qcow2_zero(t->qcow2, offset, bytes);
+	else
+		error = t->resumed ? punch(t->fd, offset, bytes) : 0; /* it is a hole */
 	return error ? failed(t, error, errp) : true;
 }
 
@@ -149,9 +176,29 @@ bool backup_target_finish(struct backup_target *t, struct error **errp)
 		error = rename_new(t->temp_path, t->path);
 	if (error)
 		return failed(t, error, errp);
-	free(take_ptr(t->temp_path));
+	t->remains = true;
 	error = sync_folder(t->path);
 	return error ? failed(t, error, errp) : true;
+}
+
+const char *backup_target_partial(const struct backup_target *t)
+{
+	return strrchr(t->temp_path, '.') + 1;
+}
+
+bool backup_target_can_resume(const char *path, const char *partial, uint64_t bytes)
+{
+	scoped_free char *temp = xasprintf("%s.%s", path, partial);
+	struct stat st;
+
+	return lstat(temp, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == bytes;
+}
+
+bool backup_target_keep(struct backup_target *t)
+{
+	assert(!t->qcow2);
+	t->remains = fsync(t->fd) == 0;
+	return t->remains;
 }
 
 void backup_target_free(struct backup_target *t)
@@ -161,7 +208,7 @@ void backup_target_free(struct backup_target *t)
 	qcow2_writer_free(t->qcow2);
 	if (t->fd >= 0)
 		close(t->fd);
-	if (t->temp_path)
+	if (!t->remains)
 		unlink(t->temp_path);
 	free(t->temp_path);
 	free(t->backing);

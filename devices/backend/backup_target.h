@@ -5,7 +5,9 @@
  *	raw	the disk's bytes at their places; zeroes are holes
  *	qcow2	version 3 (QEMU, docs/interop/qcow2.txt): holds what it was given, and the name of a file below it that holds the rest
  *
- * One thread. A file that is not finished leaves nothing behind.
+ * Until then it is NAME.partial-XXXXXX. A file that is not finished leaves nothing behind, unless it is kept to be gone on with.
+ *
+ * One thread.
  */
 #ifndef FERRY_BACKEND_BACKUP_TARGET_H
 #define FERRY_BACKEND_BACKUP_TARGET_H
@@ -27,7 +29,12 @@ struct backup_target_options {
 	bool whole;	/* all that is not zero will be given; else qcow2 */
 	/* The file below, which must be there, raw or qcow2; as a link says it, seen from where path is. NULL: none. qcow2 only. */
 	const char *backing;
+	/* Go on with the file path.resume, a raw one that was kept, which has other bytes where it is written. NULL: begin one. */
+	const char *resume;
 };
+
+#define BACKUP_PARTIAL \
+	"partial-" /* what the name of a file that is not finished has behind the dot, and six letters */
 
 struct backup_target;
 
@@ -39,6 +46,12 @@ bool backup_target_write(struct backup_target *t, uint64_t offset, const void *d
 /* They are zero, whatever the file below says. */
 bool backup_target_zero(struct backup_target *t, uint64_t offset, uint64_t bytes,
 			struct error **errp);
+/* "partial-XXXXXX" */
+const char *backup_target_partial(const struct backup_target *t);
+/* May it be gone on with, if it is raw and of that size? */
+bool backup_target_can_resume(const char *path, const char *partial, uint64_t bytes);
+/* Raw: what was written is on disk, and stays there under its present name. */
+bool backup_target_keep(struct backup_target *t);
 /* On disk, and under its name. */
 bool backup_target_finish(struct backup_target *t, struct error **errp);
 /* NULL is allowed. */

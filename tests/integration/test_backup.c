@@ -341,6 +341,42 @@ Test(backup, cancelled)
 	free(then);
 }
 
+/* What is kept is gone on with where the guest is. */
+Test(backup, partial_and_moved)
+{
+	struct beats *b = new_beats();
+	char *image = make_image("image");
+	struct side *s = start_disk(image, b), *cli, *to;
+	uint8_t *then;
+
+	call(s, "drive-backup",
+	     json_pack("{s:s,s:s,s:s,s:b,s:i}", "device", "d", "target", world_path("full.raw"),
+		       "sync", "full", "partial", 1, "speed", 1));
+	await_laps(b, 1);
+	call(s, "block-job-cancel", on_disk());
+	check(json_object_get(qmp_event(s->qmp, "BLOCK_JOB_CANCELLED"), "partial"), "not kept");
+	cli = run_backup("full.raw", s, "--partial", "--speed", "1");
+	WAIT_FOR(json_array_size(call(s, "query-block-jobs", NULL)) == 1);
+	side_kill(cli, SIGINT);
+	check(side_wait(cli) == 1 && side_said(cli, "the same command goes on with it"), "%s",
+	      text_of(&cli->err));
+	qmp_event(s->qmp, "BLOCK_JOB_CANCELLED");
+	cr_assert_not(there_is("full.raw"));
+	to = start_target("target", b);
+	set_capability(s, "dirty-bitmaps", true);
+	move(s, to);
+	call(s, "quit", NULL);
+	await_laps(b, 1);
+	then = stand_still(to, image);
+	cli = run_backup("full.raw", to, "--partial");
+	check(side_wait(cli) == 0, "%s", text_of(&cli->err));
+	expect_restored("full.raw", then);
+	cr_assert_eq(system(text_format("ls %s | grep -q partial", world_path(""))), 256);
+	cli = run_backup("x", to, "--partial", "--format", "qcow2");
+	check(side_wait(cli) == 2 && side_said(cli, "--partial"), "%s", text_of(&cli->err));
+	free(then);
+}
+
 static void refused_backup(struct side *s, json_t *args, const char *words)
 {
 	refused(s, "drive-backup", args, words);
@@ -364,6 +400,10 @@ Test(backup, refused)
 	args = chain_args("x", "incremental", NULL);
 	json_object_set_new(args, "format", json_string("raw"));
 	refused_backup(s, args, "cannot hold a part of a disk");
+	args = job_args("x", "full", 0);
+	json_object_set_new(args, "format", json_string("qcow2"));
+	json_object_set_new(args, "partial", json_true());
+	refused_backup(s, args, "'partial' is for full backups");
 	args = job_args("x", "full", 0);
 	json_object_set_new(args, "device", json_string("e"));
 	qmp_refused(s->qmp, "drive-backup", args, "DeviceNotFound", "no disk 'e'");

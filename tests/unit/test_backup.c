@@ -404,6 +404,111 @@ Test(backup, draining)
 	disk_end(&d);
 }
 
+static unsigned int bitmaps(struct disk *d)
+{
+	struct disk_bitmap_info info;
+	unsigned int n = 0;
+
+	while (disk_bitmap_query(&d->bitmaps, n, &info))
+		n++;
+	return n;
+}
+
+/* Does not complete: the first time because the target takes no more than 3 MiB, the second because it is cancelled. */
+static void leave_partial(struct disk *d, struct backup_options o, bool cancel)
+{
+	struct backup *b = begin_ok(d, "full", o);
+	struct rlimit old, small;
+	struct backup_status s;
+
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &old);
+	small = (struct rlimit){ 3 << 20, old.rlim_max };
+	for (unsigned int k = 0; k < 5; k++)
+		change(d, 4096);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+	if (cancel)
+		backup_cancel(b);
+	else
+		backup_set_speed(b, 0);
+	backup_wait(b);
+	setrlimit(RLIMIT_FSIZE, &old);
+	backup_query(b, &s);
+	cr_assert_eq(s.end, cancel ? BACKUP_CANCELLED : BACKUP_FAILED);
+	cr_assert(s.partial);
+	backup_free(b);
+	cr_assert_eq(scratch_count(d->dir), 2);
+	cr_assert_eq(bitmaps(d), 2);
+}
+
+/* It goes on where it was, as of a later moment; with what was written and zeroed since. */
+Test(backup, what_is_kept_is_gone_on_with)
+{
+	struct backup_options o = { .bitmap = "b", .partial = true, .speed = CRAWL };
+	struct backup_options next = { .bitmap = "b", .incremental = true };
+	struct block_request zero = { .op = BLOCK_ZERO, .bytes = 256 << 10 };
+	struct backup_status s;
+	struct backup *b;
+	struct disk d;
+
+	disk_make(&d, BLOCK_AUTO);
+	cr_assert(disk_bitmap_add(&d.bitmaps, "b", 65536, true, NULL));
+	leave_partial(&d, o, false);
+	leave_partial(&d, o, true);
+	block_submit(d.block, &zero);
+	wait_for(&d, &zero);
+	memset(d.shadow, 0, zero.bytes);
+	for (unsigned int k = 0; k < 3; k++)
+		change(&d, 4096);
+	o.speed = 0;
+	b = begin_ok(&d, "full", o);
+	backup_wait(b);
+	backup_query(b, &s);
+	cr_assert_lt(s.total, IMAGE_BYTES - (1 << 20));
+	cr_assert_null(s.partial);
+	expect_end(b, BACKUP_COMPLETED, NULL);
+	expect_restored(&d, "full", d.shadow);
+	cr_assert_eq(scratch_count(d.dir), 2);
+	cr_assert_eq(bitmaps(&d), 1);
+	/* It is the beginning of a chain like any other. */
+	for (unsigned int k = 0; k < 5; k++)
+		change(&d, 4096);
+	next.target.format = BACKUP_QCOW2;
+	next.target.backing = "full";
+	expect_end(begin_ok(&d, "next", next), BACKUP_COMPLETED, NULL);
+	expect_restored(&d, "next", d.shadow);
+	disk_end(&d);
+}
+
+/* The file is gone, or of another size: it begins anew. One that is for another target is left alone. */
+Test(backup, what_cannot_be_gone_on_with)
+{
+	struct backup_options o = { .partial = true, .speed = CRAWL };
+	struct backup_status s;
+	char path[160];
+	struct backup *b;
+	struct disk d;
+
+	disk_make(&d, BLOCK_AUTO);
+	for (unsigned int i = 0; i < 2; i++) {
+		b = begin_ok(&d, "full", o);
+		backup_cancel(b);
+		backup_wait(b);
+		backup_query(b, &s);
+		snprintf(path, sizeof(path), "%s/full.%s", d.dir, s.partial);
+		backup_free(b);
+		cr_assert_eq(i ? unlink(path) : truncate(path, 512), 0);
+	}
+	b = begin_ok(&d, "other", o);
+	backup_query(b, &s);
+	cr_assert_eq(s.total, IMAGE_BYTES);
+	backup_set_speed(b, 0);
+	expect_end(b, BACKUP_COMPLETED, NULL);
+	expect_restored(&d, "other", d.shadow);
+	cr_assert_eq(bitmaps(&d), 2, "those that are kept");
+	disk_end(&d);
+}
+
 Test(backup, an_image_that_has_become_shorter)
 {
 	struct backup_options o = { .speed = CRAWL };

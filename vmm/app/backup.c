@@ -99,6 +99,8 @@ static bool start(struct view *v, struct error **errp)
 		json_object_set_new(args, "format", json_string(o->format));
 	if (o->bitmap)
 		json_object_set_new(args, "bitmap", json_string(o->bitmap));
+	if (o->partial)
+		json_object_set_new(args, "partial", json_true());
 	if (o->backing)
 		json_object_set_new(args, "backing-file", json_string(o->backing));
 	return call(v, "drive-backup", args, errp);
@@ -136,25 +138,29 @@ static void show(struct view *v, json_t *job)
 /* 0: it is there. */
 static int show_end(struct view *v, const char *event, json_t *data)
 {
-	const char *error = answer_text(data, "error");
+	const char *error = answer_text(data, "error"), *partial = answer_text(data, "partial");
 	char size[UNITS_TEXT_MAX], time[UNITS_TEXT_MAX];
 
 	if (v->progress.terminal)
 		printf("\r\033[K");
 	if (strcmp(event, "BLOCK_JOB_CANCELLED") == 0) {
 		fflush(stdout);
-		fprintf(stderr, "ferry: backup: cancelled; nothing is left of it\n");
-		return 1;
-	}
-	if (*error) {
+		fprintf(stderr, "ferry: backup: cancelled\n");
+	} else if (*error) {
 		fflush(stdout);
 		fprintf(stderr, "ferry: backup: failed: %s\n", error);
-		return 1;
+	} else {
+		printf("'%s': %s of disk '%s' in %s\n", v->opts->target,
+		       format_size((uint64_t)answer_number(data, NULL, "len"), size), v->opts->disk,
+		       format_duration(clock_now_ns() - v->began, time));
+		return 0;
 	}
-	printf("'%s': %s of disk '%s' in %s\n", v->opts->target,
-	       format_size((uint64_t)answer_number(data, NULL, "len"), size), v->opts->disk,
-	       format_duration(clock_now_ns() - v->began, time));
-	return 0;
+	if (*partial)
+		fprintf(stderr,
+			"ferry: backup: '%s.%s' has what is copied; the same command goes on with "
+			"it\n",
+			v->opts->target, partial);
+	return 1;
 }
 
 /* The event of this disk's job, or NULL. */

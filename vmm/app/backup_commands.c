@@ -31,6 +31,8 @@ static void on_end(void *opaque)
 	data = describe(&status);
 	if (status.error)
 		json_object_set_new(data, "error", json_string(status.error));
+	if (status.partial) /* beside QEMU's: what is behind the target's name and a dot */
+		json_object_set_new(data, "partial", json_string(status.partial));
 	control_emit(job->app->control,
 		     status.end == BACKUP_CANCELLED ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED",
 		     data);
@@ -129,6 +131,15 @@ static bool parse_speed(json_t *args, uint64_t *speed, struct error **errp)
 	return n >= 0;
 }
 
+static bool parse_partial(json_t *args, struct backup_options *o, struct error **errp)
+{
+	o->partial = json_is_true(json_object_get(args, "partial"));
+	if (!o->partial || (!o->incremental && o->target.format == BACKUP_RAW))
+		return true;
+	error_set(errp, "Parameter 'partial' is for full backups in format 'raw'");
+	return false;
+}
+
 /* Only where the guest is can its disk be read, and only while it stays. */
 static bool may_start(struct app *app, struct error **errp)
 {
@@ -153,7 +164,7 @@ json_t *cmd_drive_backup(struct app *app, json_t *args, struct error **errp)
 
 	if (!may_start(app, errp) || !find_disk(app, text_arg(args, "device"), &disk, errp) ||
 	    !parse_what(args, &o, errp) || !parse_target(args, o.incremental, &o.target, errp) ||
-	    !parse_speed(args, &o.speed, errp))
+	    !parse_speed(args, &o.speed, errp) || !parse_partial(args, &o, errp))
 		return NULL;
 	job = xcalloc(1, sizeof(*job));
 	job->app = app;

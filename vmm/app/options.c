@@ -95,6 +95,9 @@ static const char backup_help[] =
 	"  --backing FILE      the backup before this one, which holds the rest; a path is seen "
 	"from\n"
 	"                      where the new FILE is\n"
+	"  --partial           if a full, raw backup fails or is cancelled, keep what is copied: "
+	"the same\n"
+	"                      command goes on with it, as of the moment when it is given again\n"
 	"  --speed SIZE        bytes a second at most; what the guest is about to overwrite is "
 	"copied at\n"
 	"                      once all the same\n"
@@ -187,6 +190,7 @@ enum {
 	OPT_FULL,
 	OPT_FORMAT,
 	OPT_BACKING,
+	OPT_PARTIAL,
 	OPT_SPEED,
 };
 
@@ -231,6 +235,7 @@ static const struct option backup_options[] = {
 	{ "full", no_argument, NULL, OPT_FULL },
 	{ "format", required_argument, NULL, OPT_FORMAT },
 	{ "backing", required_argument, NULL, OPT_BACKING },
+	{ "partial", no_argument, NULL, OPT_PARTIAL },
 	{ "speed", required_argument, NULL, OPT_SPEED },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ 0 },
@@ -481,6 +486,9 @@ static bool take_backup_option(int opt, struct backup_cli_options *o, struct err
 	case OPT_FULL:
 		o->full = true;
 		return true;
+	case OPT_PARTIAL:
+		o->partial = true;
+		return true;
 	case OPT_FORMAT:
 		o->format = optarg;
 		return one_of(optarg, "--format", "raw", "qcow2", &(bool){ false }, errp);
@@ -504,6 +512,8 @@ static bool check_backup(const struct backup_cli_options *o, struct error **errp
 		error_set(errp, "%s is needed", needed);
 	else if (part && o->format && strcmp(o->format, "raw") == 0)
 		error_set(errp, "--format: 'raw' cannot hold a part of a disk: expected qcow2");
+	else if (o->partial && (part || (o->format && strcmp(o->format, "qcow2") == 0)))
+		error_set(errp, "--partial: is for full backups in format raw");
 	else
 		return true;
 	return false;

@@ -41,7 +41,7 @@ struct analyze_options {
 struct backup_cli_options {
 	const char *control, *disk, *target;
 	const char *bitmap, *format, *backing; /* NULL: not said */
-	bool full;
+	bool full, partial;
 	uint64_t speed; /* 0: no limit */
 };
 
