@@ -138,6 +138,7 @@ Test(cli, last_word_lost)
 	check(side_wait(cli) == 1, "exit status %d", cli->status);
 	cr_assert(side_said(cli, "last word was lost"), "%s", text_of(&cli->err));
 	expect_status(s.source, "handover-in-doubt");
+	await_migration(s.target, "in-doubt"); /* there is nothing to claim before */
 	call(s.target, "cont", json_pack("{s:b}", "claim-guest", 1));
 	await_beats(s.beats, 50);
 }
