@@ -4,8 +4,8 @@
  *
  * Goal: a guest that notices what a move must not do, and says so on its serial line. How: a process for beats and one for each CPU.
  *
- *	beats	prints "beat N MONOTONIC REAL" each 10 ms, times in microseconds, paced by a timer of the kernel, so that
- *		timer interrupts that do not come any more are seen as well
+ *	beats	prints "beat N MONOTONIC REAL ASKED" each 10 ms, times in microseconds, paced by a timer of the kernel, so that
+ *		timer interrupts that do not come any more are seen as well; ASKED counts what was typed before the clocks were read
  *	work	copies and compares memory as fast as it can, on its CPU alone, and reads both clocks after each page; prints
  *		"cpu C rounds N" each ROUNDS_A_LINE rounds, so that a CPU that stands still is seen
  *
@@ -16,6 +16,7 @@
  * Run as anything but the first process it prints REAL, the host's, which the guest's is to be compared with.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -108,18 +109,29 @@ _Noreturn static void work(int cpu)
 	}
 }
 
+static unsigned int typed(void)
+{
+	struct pollfd line = { .fd = 0, .events = POLLIN };
+	char room[16];
+	ssize_t n = poll(&line, 1, 0) == 1 ? read(0, room, sizeof(room)) : 0;
+
+	return n > 0 ? (unsigned int)n : 0;
+}
+
 _Noreturn static void beat(void)
 {
 	struct itimerspec each = { { 0, PERIOD_NS }, { 0, PERIOD_NS } };
 	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	uint64_t ticks, monotonic, real;
+	unsigned int asked = 0;
 
 	timerfd_settime(timer, 0, &each, NULL);
 	for (unsigned long long n = 0;; n++) {
+		asked += typed();
 		monotonic = look_at_clock(CLOCK_MONOTONIC, &latest->monotonic, "monotonic");
 		real = look_at_clock(CLOCK_REALTIME, &latest->real, "real");
-		say("beat %llu %llu %llu\n", n, (unsigned long long)monotonic / 1000,
-		    (unsigned long long)real / 1000);
+		say("beat %llu %llu %llu %u\n", n, (unsigned long long)monotonic / 1000,
+		    (unsigned long long)real / 1000, asked);
 		if (read(timer, &ticks, sizeof(ticks)) != sizeof(ticks))
 			say("WRONG timer\n");
 	}
