@@ -33,7 +33,6 @@
 #define SWITCH_TIMEOUT_MS 30000
 #define LAST_WORD_TIMEOUT_MS 1000
 /* How often to look whether the destination is still there while a user is waited for. */
-#define PEER_CHECK_NS (100 * NS_PER_MS)
 /* The first ping's answer waits for the machine to be built; the second one's tells how far away the destination is. */
 #define PING_HANDSHAKE 1
 #define PING_DISTANCE 2

@@ -9,6 +9,9 @@
 #include "migration/migration.h"
 #include "migration/return_path.h"
 
+#define PEER_CHECK_NS \
+	(100 * NS_PER_MS) /* while nothing is sent, how often the destination is looked after */
+
 struct source {
 	struct migration *m;
 	struct vm *vm;
@@ -57,7 +60,8 @@ bool source_precopy(struct source *src, struct error **errp);
 /* The guest is stopped: the rest. */
 bool source_last_pages(struct source *src, struct error **errp);
 void source_publish_stats(struct source *src);
-/* Between pages or chunks, when the stream has come to src->next_check: keeps to the cap, learns of a cancel, publishes. */
+/* Between pages or chunks, when the stream has come to src->next_check: keeps to the cap, learns of a cancel or a destination that has gone,
+ * publishes. */
 bool source_pause_for_breath(struct source *src, struct error **errp);
 
 /* source_bitmaps.c; all do nothing where dirty bitmaps are not to travel */

@@ -122,49 +122,62 @@ static void next_check(struct source *src)
 	src->next_check = stream_out_position(src->out) + step;
 }
 
-/* Wait until the cap allows what has been put, or the cap changes, or someone cancels. */
-static void keep_to_cap(struct source *src)
+/* When the cap allows what has been put; 0: now. Under the migration's lock. */
+static uint64_t due_locked(struct source *src, uint64_t now)
+{
+	uint64_t sent = stream_out_position(src->out) - src->window_position;
+	uint64_t due_ns;
+
+	if (src->m->params.max_bandwidth != src->rate) {
+		src->rate = src->m->params.max_bandwidth;
+		open_window(src);
+		return 0;
+	}
+	if (!src->rate)
+		return 0;
+	due_ns = src->window_ns + (uint64_t)((unsigned __int128)sent * NS_PER_SEC / src->rate);
+	if (due_ns > now)
+		return due_ns;
+	if (now - due_ns > CAP_BURST_NS)
+		open_window(src); /* what was not used is not saved up */
+	return 0;
+}
+
+/* Wait until the cap allows what has been put, or the cap changes; as long as the destination is there, and nobody cancels. */
+static bool keep_to_cap(struct source *src, struct error **errp)
 {
 	struct migration *m = src->m;
+	uint64_t due_ns;
 
-	pthread_mutex_lock(&m->lock);
-	while (!m->cancel) {
+	do {
 		uint64_t now = clock_now_ns();
-		uint64_t sent = stream_out_position(src->out) - src->window_position;
-		uint64_t due_ns;
-		struct timespec until;
 
-		if (m->params.max_bandwidth != src->rate) {
-			src->rate = m->params.max_bandwidth;
-			open_window(src);
-			break;
+		pthread_mutex_lock(&m->lock);
+		due_ns = due_locked(src, now);
+		if (due_ns && !m->cancel) {
+			struct timespec until = clock_timespec(MIN_OF(due_ns, now + PEER_CHECK_NS));
+
+			pthread_cond_timedwait(&m->cond, &m->lock, &until);
 		}
-		if (!src->rate)
-			break;
-		due_ns = src->window_ns +
-			 (uint64_t)((unsigned __int128)sent * NS_PER_SEC / src->rate);
-		if (due_ns <= now) {
-			if (now - due_ns > CAP_BURST_NS)
-				open_window(src); /* what was not used is not saved up */
-			break;
-		}
-		until = clock_timespec(due_ns);
-		pthread_cond_timedwait(&m->cond, &m->lock, &until);
-	}
-	src->params = m->params;
-	pthread_mutex_unlock(&m->lock);
+		src->params = m->params;
+		pthread_mutex_unlock(&m->lock);
+		if (!source_check(src, errp))
+			return false;
+	} while (due_ns);
+	return true;
 }
 
 bool source_pause_for_breath(struct source *src, struct error **errp)
 {
 	if (src->rate)
 		stream_flush(src->out); /* what is due now goes out now */
-	keep_to_cap(src);
+	if (!source_stream_ok(src, errp) || !keep_to_cap(src, errp))
+		return false;
 	measure_bandwidth(src);
 	choose_encoding(src);
 	source_publish_stats(src);
 	next_check(src);
-	return source_stream_ok(src, errp) && source_check(src, errp);
+	return true;
 }
 
 static bool send_dirty_pages(struct source *src, bool guest_stopped, struct error **errp)

@@ -49,6 +49,8 @@ static void end_message(struct beats *b, const char *from)
 	b->in_message = false;
 	if (b->nmessages < BEATS_MESSAGES_MAX)
 		b->messages[b->nmessages++] = strdup(text);
+	else
+		is_wrong(b, from, "more than %d messages", BEATS_MESSAGES_MAX);
 	for (size_t i = 0; i < sizeof(alarms) / sizeof(alarms[0]); i++)
 		if (begins_with(text, alarms[i]))
 			is_wrong(b, from, "the guest says '%s'", text);

@@ -47,6 +47,28 @@ void expect_status(struct side *s, const char *status)
 	      status);
 }
 
+static bool disks_work(struct side *s)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach(call(s, "query-block", NULL), i, disk)
+	{
+		if (json_number(disk, NULL, "in-flight") > 0)
+			return true;
+	}
+	return false;
+}
+
+void stand_still(struct side *s)
+{
+	call(s, "stop", NULL);
+	/* A notification that is on its way arrives before the second answer. */
+	call(s, "query-block", NULL);
+	while (disks_work(s))
+		; /* the end of a request is no event for us: the question is asked again */
+}
+
 void begin_migration(struct side *from, const char *uri)
 {
 	world_turn_now();

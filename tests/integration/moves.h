@@ -28,6 +28,8 @@ void expect_status(struct side *s, const char *status);
 #define LONG_DOWNTIME 60000
 #define DOWNTIME_DEFAULT 300
 
+/* Stop the guest, and wait until its disks have done what it has asked for: the images are as they are. */
+void stand_still(struct side *s);
 void begin_migration(struct side *from, const char *uri);
 /* Wait until a migration's status has been this; another end of it fails the test, with its reason. */
 void await_migration(struct side *s, const char *status);

@@ -65,11 +65,6 @@ static void await_files(struct side *s, unsigned int more)
 	WAIT_FOR(files(s) >= have + more);
 }
 
-static json_int_t in_flight(struct side *s)
-{
-	return json_number(json_array_get(call(s, "query-block", NULL), 0), NULL, "in-flight");
-}
-
 static struct side *move_on(struct side *s, const char *name)
 {
 	struct side *to = side_start(name, &(struct side_options){ 0 });
@@ -93,9 +88,7 @@ static uint8_t *back_up(struct side *s, unsigned int n)
 
 	if (n)
 		json_object_set_new(args, "backing-file", json_string(text_format("%u", n - 1)));
-	call(s, "stop", NULL);
-	call(s, "query-block", NULL);
-	WAIT_FOR(in_flight(s) == 0);
+	stand_still(s);
 	then = read_image();
 	call(s, "drive-backup", args);
 	call(s, "cont", NULL);
