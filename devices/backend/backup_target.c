@@ -32,7 +32,9 @@ static bool is_new(const char *path, struct error **errp)
 {
 	struct stat st;
 
-	if (lstat(path, &st) == 0)
+	if (!*path)
+		error_set(errp, "the target has no name: expected that of a new file");
+	else if (lstat(path, &st) == 0)
 		error_set(errp, "'%s' is there already: expected the name of a new file", path);
 	else if (errno != ENOENT)
 		error_set_errno(errp, errno, "'%s'", path);
@@ -41,29 +43,77 @@ static bool is_new(const char *path, struct error **errp)
 	return false;
 }
 
-/* A backing file's name counts from the folder of the file that names it. */
-static bool probe_backing(const struct backup_target_options *o, struct qcow2_backing *backing,
+/* A reader takes what stands before a colon for a protocol, unless a slash comes first. */
+static char *name_of_backing(const char *name)
+{
+	return xasprintf("%s%s", name[strcspn(name, ":/")] == ':' ? "./" : "", name);
+}
+
+/* What a raw backup begins with, its guest has written: one that looks like a qcow2 image could have any file of the host below it. */
+static bool find_format(const struct backup_target_options *o, int fd, const char **format,
+			struct error **errp)
+{
+	uint8_t magic[4] = { 0 };
+	struct stat st;
+	bool is_qcow2;
+
+	if (fstat(fd, &st) < 0 || pread(fd, magic, sizeof(magic), 0) < 0) {
+		error_set_errno(errp, errno, "cannot read it");
+		return false;
+	}
+	is_qcow2 = get_be32(magic) == QCOW2_MAGIC;
+	*format = is_qcow2 ? "qcow2" : "raw";
+	if (o->backing_format) {
+		*format = o->backing_format;
+		if (is_qcow2 || strcmp(*format, "qcow2") != 0)
+			return true;
+		error_set(errp, "expected a qcow2 image, as 'backing-format' says");
+		return false;
+	}
+	if (is_qcow2 && (uint64_t)st.st_size == o->bytes) {
+		error_set(errp,
+			  "it begins like a qcow2 image and has the disk's size, as a raw one "
+			  "may of which the guest wrote the beginning: expected "
+			  "'backing-format' to say which it is");
+		return false;
+	}
+	return true;
+}
+
+/* Its name counts from the folder of the file that names it. */
+static bool probe_backing(const struct backup_target_options *o, const char **format,
 			  struct error **errp)
 {
 	scoped_free char *copy = xstrdup(o->path);
 	scoped_free char *path = o->backing[0] == '/'
 					 ? xstrdup(o->backing)
 					 : xasprintf("%s/%s", dirname(copy), o->backing);
-	scoped_fd fd = open(path, O_RDONLY | O_CLOEXEC);
-	uint8_t magic[4];
+	scoped_fd fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	bool ok = false;
 
-	if (fd < 0 || pread(fd, magic, sizeof(magic), 0) < 0) {
-		error_set_errno(errp, errno, "cannot open the file below, '%s'", path);
-		return false;
-	}
-	if (strlen(o->backing) > QCOW2_BACKING_MAX) {
-		error_set(errp, "the file below: its name has %zu bytes, expected at most %d",
-			  strlen(o->backing), QCOW2_BACKING_MAX);
-		return false;
-	}
-	*backing = (struct qcow2_backing){ o->backing,
-					   get_be32(magic) == QCOW2_MAGIC ? "qcow2" : "raw" };
-	return true;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		error_set_errno(errp, errno, "cannot open it");
+	else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		error_set(errp, "expected a file or a block device");
+	else
+		ok = find_format(o, fd, format, errp);
+	if (!ok)
+		error_prefix(errp, "the file below, '%s': ", path);
+	return ok;
+}
+
+static bool set_backing(struct backup_target *t, const struct backup_target_options *o,
+			struct qcow2_backing *backing, struct error **errp)
+{
+	if (!o->backing)
+		return true;
+	backing->name = t->backing = name_of_backing(o->backing);
+	if (strlen(t->backing) <= QCOW2_BACKING_MAX)
+		return probe_backing(o, &backing->format, errp);
+	error_set(errp, "the file below: its name has %zu bytes, expected at most %d",
+		  strlen(o->backing), QCOW2_BACKING_MAX);
+	return false;
 }
 
 struct backup_target *backup_target_open(const struct backup_target_options *o, struct error **errp)
@@ -72,16 +122,18 @@ struct backup_target *backup_target_open(const struct backup_target_options *o, 
 	struct backup_target *t;
 
 	assert(o->bytes && (o->format == BACKUP_QCOW2 || (o->whole && !o->backing)));
-	if (!is_new(o->path, errp) || (o->backing && !probe_backing(o, &backing, errp)))
-		return NULL;
 	t = xcalloc(1, sizeof(*t));
 	t->path = xstrdup(o->path);
 	t->bytes = o->bytes;
-	if (o->backing)
-		backing.name = t->backing = xstrdup(o->backing);
+	t->fd = -1;
+	t->remains = true;
+	if (!is_new(o->path, errp) || !set_backing(t, o, &backing, errp)) {
+		backup_target_free(t);
+		return NULL;
+	}
 	t->resumed = o->resume != NULL;
 	t->temp_path = xasprintf("%s.%s", o->path, o->resume ? o->resume : BACKUP_PARTIAL "XXXXXX");
-	t->fd = o->resume ? open(t->temp_path, O_WRONLY | O_CLOEXEC)
+	t->fd = o->resume ? open(t->temp_path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW)
 			  : mkostemp(t->temp_path, O_CLOEXEC);
 	t->remains = t->fd < 0 || o->resume;
 	if (t->fd < 0) {
@@ -176,9 +228,13 @@ bool backup_target_finish(struct backup_target *t, struct error **errp)
 		error = rename_new(t->temp_path, t->path);
 	if (error)
 		return failed(t, error, errp);
-	t->remains = true;
 	error = sync_folder(t->path);
-	return error ? failed(t, error, errp) : true;
+	if (error) {
+		rename(t->path, t->temp_path); /* it is none, and has no name */
+		return failed(t, error, errp);
+	}
+	t->remains = true;
+	return true;
 }
 
 const char *backup_target_partial(const struct backup_target *t)

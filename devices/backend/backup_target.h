@@ -29,6 +29,8 @@ struct backup_target_options {
 	bool whole;	/* all that is not zero will be given; else qcow2 */
 	/* The file below, which must be there, raw or qcow2; as a link says it, seen from where path is. NULL: none. qcow2 only. */
 	const char *backing;
+	/* "raw" or "qcow2"; NULL: as it begins, if its guest cannot have made that up. */
+	const char *backing_format;
 	/* Go on with the file path.resume, a raw one that was kept, which has other bytes where it is written. NULL: begin one. */
 	const char *resume;
 };

@@ -10,7 +10,10 @@
 #include "tests/integration/moves.h"
 #include "tests/restore.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 TestSuite(backup, .init = world_begin, .fini = world_end, .timeout = 600);
@@ -170,7 +173,7 @@ Test(backup, full_while_the_guest_writes)
 /* Full, two increments, a move, two increments at the destination: each is its moment. */
 Test(backup, a_chain_across_a_move)
 {
-	static const char *const names[] = { "full.raw", "1.qcow2", "2.qcow2", "3.qcow2",
+	static const char *const names[] = { "12:00.raw", "1.qcow2", "2:00.qcow2", "3.qcow2",
 					     "4.qcow2" };
 	struct beats *b = new_beats();
 	char *image = make_image("image");
@@ -255,6 +258,19 @@ Test(backup, a_chain_when_a_peer_dies)
 	}
 }
 
+static json_t *bitmaps_of(struct side *s)
+{
+	json_t *disk = json_array_get(call(s, "query-block", NULL), 0);
+
+	return json_object_get(json_object_get(disk, "inserted"), "dirty-bitmaps");
+}
+
+static void refused_backup(struct side *s, json_t *args, const char *words)
+{
+	refused(s, "drive-backup", args, words);
+	cr_assert_not(there_is("x"));
+}
+
 static struct side *run_backup(const char *name, struct side *s, const char *const *more)
 {
 	const char *args[20] = { "backup",	  "--control", text_format("unix:%s", s->control),
@@ -300,16 +316,130 @@ Test(backup, the_command)
 			 &(struct side_options){ 0 });
 	check(side_wait(cli) == 2 && side_said(cli, "--control unix:PATH is needed"), "%s",
 	      text_of(&cli->err));
+	cli = run_backup("x", s, "--bitmap", "b", "--backing", "\xff");
+	check(side_wait(cli) == 1 && side_said(cli, "--backing: '?': expected UTF-8"), "%s",
+	      text_of(&cli->err));
+	cli = run_backup("x", s, "--backing-format", "raw");
+	check(side_wait(cli) == 2 && side_said(cli, "--backing FILE is needed"), "%s",
+	      text_of(&cli->err));
+	cli = run_backup("full.raw", s, "--bitmap", "new", "--full");
+	check(side_wait(cli) == 1 && side_said(cli, "is there already"), "%s", text_of(&cli->err));
+	cr_assert_eq(json_array_size(bitmaps_of(s)), 1, "a bitmap without a backup");
 	cr_assert_not(there_is("x"));
+	await_laps(b, 1);
+}
+
+/* One command of a client, whole: it waits for its answer before the next. */
+static void hear(int fd, const char *command)
+{
+	char line[4096] = "";
+
+	poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, -1);
+	cr_assert(read(fd, line, sizeof(line) - 1) > 0 && strstr(line, command), "%s", line);
+}
+
+static void say(int fd, const char *text)
+{
+	cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+}
+
+#define COMPLETED(more)                                                                      \
+	"{\"event\": \"BLOCK_JOB_COMPLETED\", \"data\": {\"device\": \"d\", \"len\": 1024, " \
+	"\"offset\": 1024" more "}}\r\n"
+
+/* A VMM that the test plays, as far as the answer to drive-backup. */
+static struct side *talk_to(const char *name, int *fd)
+{
+	char *path = world_path(text_format("%s.control", name));
+	int listen_fd = listen_unix(path);
+	struct side *cli = side_run(name, "backup", "--control", text_format("unix:%s", path),
+				    "--disk", "d", "--target", "x");
+
+	poll(&(struct pollfd){ .fd = listen_fd, .events = POLLIN }, 1, -1);
+	*fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	cr_assert(*fd >= 0);
+	close(listen_fd);
+	say(*fd, "{\"QMP\": {}}\r\n");
+	hear(*fd, "qmp_capabilities");
+	say(*fd, "{\"return\": {}}\r\n");
+	hear(*fd, "drive-backup");
+	return cli;
+}
+
+/* The end of the job before is not taken for that of this one. */
+Test(backup, the_end_of_another)
+{
+	struct side *cli;
+	int fd;
+
+	cli = talk_to("cli", &fd);
+	say(fd, COMPLETED("") "{\"return\": {}}\r\n");
+	hear(fd, "query-block-jobs");
+	say(fd, "{\"return\": []}\r\n");
+	hear(fd, "query-block-jobs");
+	say(fd, COMPLETED(", \"error\": \"no luck\"") "{\"return\": []}\r\n");
+	check(side_wait(cli) == 1 && side_said(cli, "failed: no luck"), "%s", text_of(&cli->err));
+	close(fd);
+}
+
+/* What the VMM has said before it ended counts, and is all that is told. */
+Test(backup, the_last_words)
+{
+	struct side *cli;
+	int fd;
+
+	cli = talk_to("cli", &fd);
+	say(fd, "{\"return\": {}}\r\n" COMPLETED(""));
+	close(fd);
+	check(side_wait(cli) == 0 && side_said(cli, "1.00 KiB of disk 'd'"), "%s",
+	      text_of(&cli->err));
+	cr_assert_str_eq(text_of(&cli->err), "");
+}
+
+/* All that is to be copied, nothing, is copied at once; then the target is still brought to disk, and its end told: the job is there all that time.
+ * These commands come in one piece, so that the end cannot be told in between. */
+Test(backup, one_at_a_time_to_its_end)
+{
+	struct side *s = start_disk(make_image("image"), new_beats());
+	char *text = json_dumps(chain_args("first", "incremental", NULL), 0);
+	char *commands = text_format("{\"execute\": \"drive-backup\", \"arguments\": %s}", text);
+	json_t *answer;
+
+	call(s, "stop", NULL);
+	call(s, "block-dirty-bitmap-add", json_pack("{s:s,s:s}", "node", "d", "name", "b"));
+	for (unsigned int i = 0; i < 100; i++)
+		commands = text_format("%s{\"execute\":\"query-block\"}", commands);
+	text = json_dumps(job_args("second", "full", 0), 0);
+	commands =
+		text_format("%s{\"execute\":\"drive-backup\",\"arguments\": %s}", commands, text);
+	cr_assert_lt(strlen(commands), 4096);
+	qmp_send(s->qmp, commands);
+	for (unsigned int i = 0; i < 101; i++) {
+		answer = qmp_answer(s->qmp);
+		check(!json_object_get(answer, "error"), "answer %u is an error", i);
+	}
+	answer = json_object_get(qmp_answer(s->qmp), "error");
+	check(strstr(json_text(answer, "desc"), "being backed up already"), "%s",
+	      json_text(answer, "desc"));
+	expect_completed(s);
+	cr_assert_not(there_is("second"));
+}
+
+/* A file that may not grow is an error of the backup, and no end of the guest. */
+Test(backup, a_limit_of_file_size)
+{
+	struct beats *b = new_beats();
+	struct side *s = start_disk(make_image("image"), b);
+	struct rlimit small = { IMAGE_BYTES / 2, IMAGE_BYTES / 2 };
+
+	cr_assert_eq(prlimit(s->pid, RLIMIT_FSIZE, &small, NULL), 0);
+	refused_backup(s, job_args("x", "full", 0), "File too large");
 	await_laps(b, 1);
 }
 
 static json_int_t dirty_bytes(struct side *s)
 {
-	json_t *disk = json_array_get(call(s, "query-block", NULL), 0);
-	json_t *list = json_object_get(json_object_get(disk, "inserted"), "dirty-bitmaps");
-
-	return json_number(json_array_get(list, 0), NULL, "count");
+	return json_number(json_array_get(bitmaps_of(s), 0), NULL, "count");
 }
 
 /* Ctrl-C. The bitmap has what it had. */
@@ -373,12 +503,6 @@ Test(backup, partial_and_moved)
 	free(then);
 }
 
-static void refused_backup(struct side *s, json_t *args, const char *words)
-{
-	refused(s, "drive-backup", args, words);
-	cr_assert_not(there_is("x"));
-}
-
 Test(backup, refused)
 {
 	struct side *s = start_disk(make_image("image"), new_beats());
@@ -389,7 +513,7 @@ Test(backup, refused)
 	refused_backup(s, job_args("x", "top", 0), "'sync' does not accept value 'top'");
 	refused_backup(s, job_args("x", "incremental", 0), "'bitmap' is missing");
 	refused_backup(s, chain_args("x", "incremental", NULL), "no dirty bitmap 'b'");
-	refused_backup(s, chain_args("x", "full", "nothing"), "cannot open the file below");
+	refused_backup(s, chain_args("x", "full", "nothing"), "nothing': cannot open it");
 	args = job_args("x", "full", 0);
 	json_object_set_new(args, "format", json_string("vmdk"));
 	refused_backup(s, args, "'format' does not accept value 'vmdk'");
@@ -403,9 +527,15 @@ Test(backup, refused)
 	args = job_args("x", "full", 0);
 	json_object_set_new(args, "device", json_string("e"));
 	qmp_refused(s->qmp, "drive-backup", args, "DeviceNotFound", "no disk 'e'");
-	qmp_refused(s->qmp, "block-job-cancel", on_disk(), "DeviceNotFound", "'d' not found");
+	qmp_refused(s->qmp, "block-job-cancel", on_disk(), "DeviceNotActive", "'d' not found");
 	qmp_refused(s->qmp, "block-job-set-speed",
-		    json_pack("{s:s,s:i}", "device", "d", "speed", 0), "DeviceNotFound", "'d'");
+		    json_pack("{s:s,s:i}", "device", "d", "speed", 0), "DeviceNotActive", "'d'");
+	args = chain_args("x", "full", "nothing");
+	json_object_set_new(args, "backing-format", json_string("vmdk"));
+	refused_backup(s, args, "'backing-format' does not accept value 'vmdk'");
+	args = job_args("x", "full", 0);
+	json_object_set_new(args, "backing-format", json_string("raw"));
+	refused_backup(s, args, "'backing-file' is missing");
 
 	/* A backup and a migration exclude each other. */
 	call(s, "drive-backup", job_args("x", "full", 1));

@@ -97,7 +97,7 @@ static struct backup *begin(struct disk *d, const char *name, struct backup_opti
 {
 	char path[128];
 
-	snprintf(path, sizeof(path), "%s/%s", d->dir, name);
+	snprintf(path, sizeof(path), "%s%s%s", *name ? d->dir : "", *name ? "/" : "", name);
 	o.block = d->block;
 	o.disk = &d->bitmaps;
 	o.target.path = path;
@@ -276,6 +276,118 @@ Test(backup, zeroes_hide_what_is_below)
 	o.target.backing = "full";
 	expect_end(begin_ok(&d, "part", o), BACKUP_COMPLETED, NULL);
 	expect_restored(&d, "part", d.shadow);
+	disk_end(&d);
+}
+
+static void write_start(struct disk *d, const char *text)
+{
+	struct iovec iov = { d->shadow, 512 };
+	struct block_request req = { .op = BLOCK_WRITE, .bytes = 512, .iov = &iov, .niov = 1 };
+
+	memcpy(d->shadow, text, strlen(text));
+	block_submit(d->block, &req);
+	wait_for(d, &req);
+}
+
+/* What the header says of the file below. */
+static void expect_below(struct disk *d, const char *name, const char *format, const char *below)
+{
+	char path[128], got[32] = "";
+	uint64_t at;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", d->dir, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	cr_assert_eq(restore_number(fd, 104, 4), 0xe2792aca);
+	cr_assert_eq(restore_number(fd, 108, 4), strlen(format));
+	restore_bytes(fd, 112, (uint8_t *)got, strlen(format));
+	cr_assert_str_eq(got, format);
+	memset(got, 0, sizeof(got));
+	at = restore_number(fd, 8, 8);
+	cr_assert_eq(restore_number(fd, 16, 4), strlen(below));
+	restore_bytes(fd, at, (uint8_t *)got, strlen(below));
+	cr_assert_str_eq(got, below);
+	close(fd);
+}
+
+/* A guest writes the header of an image at the beginning of its disk: nobody is to follow it. */
+Test(backup, a_disk_that_begins_like_an_image)
+{
+	struct backup_options full = { .bitmap = "b" }, o = { .bitmap = "b", .incremental = true };
+	struct error *err = NULL;
+	struct disk d;
+
+	disk_make(&d, BLOCK_AUTO);
+	cr_assert(disk_bitmap_add(&d.bitmaps, "b", 65536, true, NULL));
+	write_start(&d, "QFI\xfb");
+	expect_end(begin_ok(&d, "full", full), BACKUP_COMPLETED, NULL);
+	o.target.format = BACKUP_QCOW2;
+	o.target.backing = "full";
+	cr_assert_null(begin(&d, "part", o, &err));
+	expect_error(err, "'backing-format' to say which");
+	o.target.backing_format = "raw";
+	expect_end(begin_ok(&d, "part", o), BACKUP_COMPLETED, NULL);
+	expect_below(&d, "part", "raw", "full");
+	o.target.backing = "part";
+	o.target.backing_format = NULL;
+	expect_end(begin_ok(&d, "next", o), BACKUP_COMPLETED, NULL);
+	expect_below(&d, "next", "qcow2", "part");
+	o.target.backing = "full";
+	o.target.backing_format = "qcow2";
+	expect_end(begin_ok(&d, "said", o), BACKUP_COMPLETED, NULL);
+	write_start(&d, "xxxx");
+	expect_end(begin_ok(&d, "second", full), BACKUP_COMPLETED, NULL);
+	o.target.backing = "second";
+	cr_assert_null(begin(&d, "x", o, &err));
+	expect_error(err, "expected a qcow2 image");
+	disk_end(&d);
+}
+
+/* A colon does not make a protocol of the name. */
+Test(backup, a_file_below_with_a_colon)
+{
+	struct backup_options full = { .bitmap = "b" }, o = { .bitmap = "b", .incremental = true };
+	struct disk d;
+
+	disk_make(&d, BLOCK_AUTO);
+	cr_assert(disk_bitmap_add(&d.bitmaps, "b", 65536, true, NULL));
+	expect_end(begin_ok(&d, "at 12:00", full), BACKUP_COMPLETED, NULL);
+	change(&d, 512);
+	o.target.format = BACKUP_QCOW2;
+	o.target.backing = "at 12:00";
+	expect_end(begin_ok(&d, "part", o), BACKUP_COMPLETED, NULL);
+	expect_below(&d, "part", "raw", "./at 12:00");
+	expect_restored(&d, "part", d.shadow);
+	disk_end(&d);
+}
+
+/* Its folder cannot be read, so not be brought to disk either: there is no file of that name, and what is kept is what it is said to be. */
+Test(backup, a_name_that_does_not_reach_the_disk)
+{
+	struct backup_options o = { .partial = true };
+	struct backup_status s;
+	char path[160];
+	struct backup *b;
+	struct disk d;
+
+	disk_make(&d, BLOCK_AUTO);
+	cr_assert_eq(chmod(d.dir, 0300), 0);
+	if (geteuid() == 0)
+		cr_assert(chown(d.dir, 65534, 65534) == 0 && seteuid(65534) == 0);
+	b = begin_ok(&d, "full", o);
+	backup_wait(b);
+	if (getuid() == 0)
+		cr_assert(seteuid(0) == 0);
+	cr_assert_eq(chmod(d.dir, 0700), 0);
+	backup_query(b, &s);
+	cr_assert(s.end == BACKUP_FAILED && strstr(s.error, "full': Permission denied"));
+	cr_assert_eq(scratch_count(d.dir), 2);
+	snprintf(path, sizeof(path), "%s/full.%s", d.dir, s.partial);
+	cr_assert_eq(access(path, F_OK), 0, "%s", path);
+	backup_free(b);
+	expect_end(begin_ok(&d, "full", o), BACKUP_COMPLETED, NULL);
+	expect_restored(&d, "full", d.shadow);
+	cr_assert_eq(scratch_count(d.dir), 2);
 	disk_end(&d);
 }
 
@@ -530,18 +642,24 @@ Test(backup, refused)
 		const char *name, *bitmap, *backing, *words;
 	} cases[] = {
 		{ "disk", NULL, NULL, "disk' is there already" },
+		{ "", NULL, NULL, "the target has no name" },
 		{ "no/folder", NULL, NULL, "cannot create" },
 		{ "x", "nothing", NULL, "no dirty bitmap 'nothing'" },
-		{ "x", "b", "nothing", "the file below" },
+		{ "x", "b", "nothing", "nothing': cannot open it: No such file" },
+		{ "x", "b", ".", "expected a file or a block device" },
+		{ "x", "b", "fifo", "expected a file or a block device" },
 	};
 	struct backup_options o = { .speed = CRAWL };
 	struct error *err = NULL;
 	struct backup *b;
+	char path[128];
 	struct disk d;
 
 	disk_make(&d, BLOCK_AUTO);
 	cr_assert(disk_bitmap_add(&d.bitmaps, "b", 65536, true, NULL));
 	disk_bitmaps_mark(&d.bitmaps, 0, 1);
+	snprintf(path, sizeof(path), "%s/fifo", d.dir);
+	cr_assert_eq(mkfifo(path, 0600), 0);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		o.bitmap = cases[i].bitmap;
 		o.incremental = o.bitmap != NULL;
@@ -549,7 +667,7 @@ Test(backup, refused)
 		o.target.backing = cases[i].backing;
 		cr_assert_null(begin(&d, cases[i].name, o, &err));
 		expect_error(err, cases[i].words);
-		cr_assert_eq(scratch_count(d.dir), 1);
+		cr_assert_eq(scratch_count(d.dir), 2);
 		cr_assert_eq(dirty_bytes(&d), 65536);
 	}
 	/* One at a time; and its bitmap is its own. */

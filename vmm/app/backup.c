@@ -66,8 +66,13 @@ static bool has_bitmap(json_t *disks, const char *disk, const char *bitmap)
 	return false;
 }
 
+static json_t *bitmap_args(const struct backup_cli_options *o)
+{
+	return json_pack("{s:s,s:s}", "node", o->disk, "name", o->bitmap);
+}
+
 /* A full backup is where a chain begins: it makes the bitmap if there is none. */
-static bool make_bitmap(struct view *v, struct error **errp)
+static bool make_bitmap(struct view *v, bool *made, struct error **errp)
 {
 	const struct backup_cli_options *o = v->opts;
 	json_t *disks;
@@ -80,17 +85,35 @@ static bool make_bitmap(struct view *v, struct error **errp)
 		return false;
 	there = has_bitmap(disks, o->disk, o->bitmap);
 	json_decref(disks);
-	return there || call(v, "block-dirty-bitmap-add",
-			     json_pack("{s:s,s:s}", "node", o->disk, "name", o->bitmap), errp);
+	*made = !there && call(v, "block-dirty-bitmap-add", bitmap_args(o), errp);
+	return there || *made;
+}
+
+/* What JSON cannot hold must not get lost on the way. */
+static bool check_text(const char *option, const char *text, struct error **errp)
+{
+	json_t *json = text ? json_string(text) : NULL;
+
+	if (text && !json)
+		error_set(errp, "%s: '%s': expected UTF-8", option, text);
+	json_decref(json);
+	return !text || json;
+}
+
+static bool check_texts(const struct backup_cli_options *o, const char *target, struct error **errp)
+{
+	return check_text("--disk", o->disk, errp) && check_text("--target", target, errp) &&
+	       check_text("--bitmap", o->bitmap, errp) && check_text("--backing", o->backing, errp);
 }
 
 static bool start(struct view *v, struct error **errp)
 {
 	const struct backup_cli_options *o = v->opts;
 	scoped_free char *target = absolute_path(o->target, errp);
+	bool made = false;
 	json_t *args;
 
-	if (!target || !make_bitmap(v, errp))
+	if (!target || !check_texts(o, target, errp) || !make_bitmap(v, &made, errp))
 		return false;
 	args = json_pack("{s:s,s:s,s:s,s:I}", "device", o->disk, "target", target, "sync",
 			 o->bitmap && !o->full ? "incremental" : "full", "speed",
@@ -103,7 +126,16 @@ static bool start(struct view *v, struct error **errp)
 		json_object_set_new(args, "partial", json_true());
 	if (o->backing)
 		json_object_set_new(args, "backing-file", json_string(o->backing));
-	return call(v, "drive-backup", args, errp);
+	if (o->backing_format)
+		json_object_set_new(args, "backing-format", json_string(o->backing_format));
+	if (!call(v, "drive-backup", args, errp)) {
+		if (made)
+			call(v, "block-dirty-bitmap-remove", bitmap_args(o), NULL);
+		return false;
+	}
+	/* Events of this job come behind the answer; what came before it was of another. */
+	qmp_client_keep_events(v->client, "BLOCK_JOB_");
+	return true;
 }
 
 /* --- watching it --- */
@@ -180,7 +212,8 @@ static json_t *take_end(struct view *v)
 static int watch(struct view *v, struct error **errp)
 {
 	for (;; v->looks++) {
-		json_t *jobs = qmp_client_call(v->client, "query-block-jobs", NULL, errp);
+		scoped_error err = NULL;
+		json_t *jobs = qmp_client_call(v->client, "query-block-jobs", NULL, &err);
 		json_t *event = take_end(v), *job;
 		int status;
 		size_t i;
@@ -192,8 +225,10 @@ static int watch(struct view *v, struct error **errp)
 			json_decref(jobs);
 			return status;
 		}
-		if (!jobs)
+		if (!jobs) {
+			error_propagate(errp, take_ptr(err));
 			return 1;
+		}
 		json_array_foreach(jobs, i, job)
 		{
 			if (strcmp(answer_text(job, "device"), v->opts->disk) == 0)
@@ -214,11 +249,8 @@ int backup_run(const struct backup_cli_options *opts)
 
 	progress_begin(&v.progress);
 	v.client = qmp_client_connect(opts->control, &err);
-	if (v.client) {
-		qmp_client_keep_events(v.client, "BLOCK_JOB_");
-		if (start(&v, &err))
-			status = watch(&v, &err);
-	}
+	if (v.client && start(&v, &err))
+		status = watch(&v, &err);
 	if (err)
 		log_error("backup: %s", error_msg(err));
 	qmp_client_close(v.client);

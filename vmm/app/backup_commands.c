@@ -100,6 +100,11 @@ static bool parse_what(json_t *args, struct backup_options *o, struct error **er
 	return !o->incremental || o->bitmap;
 }
 
+static bool is_format(const char *name)
+{
+	return strcmp(name, "raw") == 0 || strcmp(name, "qcow2") == 0;
+}
+
 static bool parse_target(json_t *args, bool incremental, struct backup_target_options *t,
 			 struct error **errp)
 {
@@ -107,15 +112,23 @@ static bool parse_target(json_t *args, bool incremental, struct backup_target_op
 
 	t->path = text_arg(args, "target");
 	t->backing = text_arg(args, "backing-file");
+	t->backing_format = text_arg(args, "backing-format");
 	t->format = incremental || t->backing ? BACKUP_QCOW2 : BACKUP_RAW;
+	if (t->backing_format && !t->backing) {
+		error_set(errp,
+			  "Parameter 'backing-file' is missing: 'backing-format' is about it");
+		return false;
+	}
+	if (t->backing_format && !is_format(t->backing_format))
+		return unknown_value("backing-format", t->backing_format, errp);
+	if (format && !is_format(format))
+		return unknown_value("format", format, errp);
 	if (format && strcmp(format, "raw") == 0) {
 		if (t->format == BACKUP_RAW)
 			return true;
 		error_set(errp, "format 'raw' cannot hold a part of a disk: expected 'qcow2'");
 		return false;
 	}
-	if (format && strcmp(format, "qcow2") != 0)
-		return unknown_value("format", format, errp);
 	if (format)
 		t->format = BACKUP_QCOW2;
 	return true;
@@ -156,6 +169,31 @@ static bool may_start(struct app *app, struct error **errp)
 	return false;
 }
 
+/* NULL: the disk has none. */
+static struct backup_job *job_of(struct app *app, const char *id)
+{
+	struct backup_status status;
+	struct backup_job *job;
+
+	LIST_FOREACH(job, &app->backups, entry)
+	{
+		backup_query(job->backup, &status);
+		if (strcmp(status.disk, id) == 0)
+			break;
+	}
+	return job;
+}
+
+/* One that has all of the disk may be busy still with its target. */
+static bool has_no_job(struct app *app, const char *id, struct error **errp)
+{
+	struct backup_job *job = job_of(app, id);
+
+	if (job)
+		error_set(errp, "disk '%s': it is being backed up already", id);
+	return !job;
+}
+
 json_t *cmd_drive_backup(struct app *app, json_t *args, struct error **errp)
 {
 	struct backup_options o = { .ended = ended };
@@ -163,7 +201,8 @@ json_t *cmd_drive_backup(struct app *app, json_t *args, struct error **errp)
 	struct backup_job *job;
 
 	if (!may_start(app, errp) || !find_disk(app, text_arg(args, "device"), &disk, errp) ||
-	    !parse_what(args, &o, errp) || !parse_target(args, o.incremental, &o.target, errp) ||
+	    !has_no_job(app, disk.id, errp) || !parse_what(args, &o, errp) ||
+	    !parse_target(args, o.incremental, &o.target, errp) ||
 	    !parse_speed(args, &o.speed, errp) || !parse_partial(args, &o, errp))
 		return NULL;
 	job = xcalloc(1, sizeof(*job));
@@ -183,17 +222,11 @@ json_t *cmd_drive_backup(struct app *app, json_t *args, struct error **errp)
 static struct backup_job *find_job(struct app *app, json_t *args, struct error **errp)
 {
 	const char *id = text_arg(args, "device");
-	struct backup_status status;
-	struct backup_job *job;
+	struct backup_job *job = job_of(app, id);
 
-	LIST_FOREACH(job, &app->backups, entry)
-	{
-		backup_query(job->backup, &status);
-		if (strcmp(status.disk, id) == 0)
-			return job;
-	}
-	error_set_class(errp, ERROR_DEVICE_NOT_FOUND, "Block job '%s' not found", id);
-	return NULL;
+	if (!job)
+		error_set_class(errp, ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id);
+	return job;
 }
 
 json_t *cmd_block_job_cancel(struct app *app, json_t *args, struct error **errp)

@@ -10,7 +10,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/kvm/vcpu.h"
 
-#define ARGS_MAX 8
+#define ARGS_MAX 9
 
 struct arg {
 	const char *name;
@@ -445,6 +445,7 @@ static const struct command commands[] = {
 	    { "format", JSON_STRING, true },
 	    { "bitmap", JSON_STRING, true },
 	    { "backing-file", JSON_STRING, true },
+	    { "backing-format", JSON_STRING, true },
 	    { "partial", JSON_TRUE, true },
 	    { "speed", JSON_INTEGER, true } },
 	  false },

@@ -109,6 +109,7 @@ static void send_error(struct client *c, json_t *id, const struct error *err)
 		[ERROR_GENERIC] = "GenericError",
 		[ERROR_COMMAND_NOT_FOUND] = "CommandNotFound",
 		[ERROR_DEVICE_NOT_FOUND] = "DeviceNotFound",
+		[ERROR_DEVICE_NOT_ACTIVE] = "DeviceNotActive",
 	};
 	json_t *answer = json_pack("{s:{s:s,s:s}}", "error", "class", classes[err->cls], "desc",
 				   error_msg(err));

@@ -95,6 +95,8 @@ static const char backup_help[] =
 	"  --backing FILE      the backup before this one, which holds the rest; a path is seen "
 	"from\n"
 	"                      where the new FILE is\n"
+	"  --backing-format raw|qcow2\n"
+	"                      what it is; needed only where its first bytes leave that in doubt\n"
 	"  --partial           if a full, raw backup fails or is cancelled, keep what is copied: "
 	"the same\n"
 	"                      command goes on with it, as of the moment when it is given again\n"
@@ -190,6 +192,7 @@ enum {
 	OPT_FULL,
 	OPT_FORMAT,
 	OPT_BACKING,
+	OPT_BACKING_FORMAT,
 	OPT_PARTIAL,
 	OPT_SPEED,
 };
@@ -235,6 +238,7 @@ static const struct option backup_options[] = {
 	{ "full", no_argument, NULL, OPT_FULL },
 	{ "format", required_argument, NULL, OPT_FORMAT },
 	{ "backing", required_argument, NULL, OPT_BACKING },
+	{ "backing-format", required_argument, NULL, OPT_BACKING_FORMAT },
 	{ "partial", no_argument, NULL, OPT_PARTIAL },
 	{ "speed", required_argument, NULL, OPT_SPEED },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -495,6 +499,9 @@ static bool take_backup_option(int opt, struct backup_cli_options *o, struct err
 	case OPT_BACKING:
 		o->backing = optarg;
 		return true;
+	case OPT_BACKING_FORMAT:
+		o->backing_format = optarg;
+		return one_of(optarg, "--backing-format", "raw", "qcow2", &(bool){ false }, errp);
 	default:
 		return parse_size(optarg, "--speed", &o->speed, errp);
 	}
@@ -512,6 +519,8 @@ static bool check_backup(const struct backup_cli_options *o, struct error **errp
 		error_set(errp, "%s is needed", needed);
 	else if (part && o->format && strcmp(o->format, "raw") == 0)
 		error_set(errp, "--format: 'raw' cannot hold a part of a disk: expected qcow2");
+	else if (o->backing_format && !o->backing)
+		error_set(errp, "--backing-format: --backing FILE is needed");
 	else if (o->partial && (part || (o->format && strcmp(o->format, "qcow2") == 0)))
 		error_set(errp, "--partial: is for full backups in format raw");
 	else

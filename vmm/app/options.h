@@ -40,7 +40,7 @@ struct analyze_options {
 
 struct backup_cli_options {
 	const char *control, *disk, *target;
-	const char *bitmap, *format, *backing; /* NULL: not said */
+	const char *bitmap, *format, *backing, *backing_format; /* NULL: not said */
 	bool full, partial;
 	uint64_t speed; /* 0: no limit */
 };

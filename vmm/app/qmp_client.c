@@ -43,6 +43,8 @@ static bool send_all(int fd, const char *data, size_t len, struct error **errp)
 
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EPIPE)
+			return true; /* what was said before it was closed is still to be read */
 		if (n < 0) {
 			error_set_errno(errp, errno, "control socket");
 			return false;

@@ -12,11 +12,12 @@
 
 #include <stdbool.h>
 
-/* What a QMP client is told beside the words; nothing but "generic" and these two has a meaning to a program. */
+/* What a QMP client is told beside the words; nothing but "generic" and these three has a meaning to a program. */
 enum error_class {
 	ERROR_GENERIC,
 	ERROR_COMMAND_NOT_FOUND,
 	ERROR_DEVICE_NOT_FOUND,
+	ERROR_DEVICE_NOT_ACTIVE,
 };
 
 struct error {
