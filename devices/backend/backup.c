@@ -36,7 +36,7 @@ struct backup {
 	struct block_requests held;
 	uint64_t total, copied, speed;
 	uint64_t not_before; /* ns; when the next piece may be copied for which nobody waits */
-	bool cancelled;
+	bool cancelled, given_up;
 	enum backup_end end;
 	bool kept;
 	struct error *error;
@@ -251,20 +251,21 @@ static void copy_all(struct backup *j, struct error **errp)
 	pthread_mutex_unlock(&b->lock);
 }
 
-static bool is_cancelled(struct backup *j)
+static bool is_set(struct backup *j, const bool *flag)
 {
-	bool cancelled;
+	bool set;
 
 	pthread_mutex_lock(&j->block->lock);
-	cancelled = j->cancelled;
+	set = *flag;
 	pthread_mutex_unlock(&j->block->lock);
-	return cancelled;
+	return set;
 }
 
 /* True: the target is kept, with the bitmap of what it lacks. */
 static bool give_bitmaps_back(struct backup *j, bool completed)
 {
-	bool keep = j->partial && !completed && backup_target_keep(j->target);
+	bool keep =
+		j->partial && !completed && backup_target_keep(j->target, !is_set(j, &j->given_up));
 
 	if (j->bitmap)
 		disk_bitmap_thaw(j->disk, j->bitmap, completed ? NULL : j->frozen);
@@ -283,7 +284,7 @@ static void *run(void *opaque)
 	bool kept;
 
 	copy_all(j, &err);
-	if (!err && is_cancelled(j))
+	if (!err && is_set(j, &j->cancelled))
 		end = BACKUP_CANCELLED;
 	else if (!err && backup_target_finish(j->target, &err))
 		end = BACKUP_COMPLETED;
@@ -489,6 +490,14 @@ void backup_cancel(struct backup *j)
 	j->cancelled = true;
 	pthread_cond_signal(&j->wake);
 	pthread_mutex_unlock(&j->block->lock);
+}
+
+void backup_give_up(struct backup *j)
+{
+	pthread_mutex_lock(&j->block->lock);
+	j->given_up = true;
+	pthread_mutex_unlock(&j->block->lock);
+	backup_cancel(j);
 }
 
 void backup_wait(struct backup *j)

@@ -62,6 +62,8 @@ void backup_query(struct backup *b, struct backup_status *status);
 void backup_set_speed(struct backup *b, uint64_t speed);
 /* It ends soon, unless it is just completing. */
 void backup_cancel(struct backup *b);
+/* The same, at the end of the process, with which bitmaps end: nothing is kept, for nothing could go on with it. */
+void backup_give_up(struct backup *b);
 /* Returns after ended(). */
 void backup_wait(struct backup *b);
 /* Waits as well. Called exactly once. */

@@ -250,10 +250,10 @@ bool backup_target_can_resume(const char *path, const char *partial, uint64_t by
 	return lstat(temp, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == bytes;
 }
 
-bool backup_target_keep(struct backup_target *t)
+bool backup_target_keep(struct backup_target *t, bool keep)
 {
 	assert(!t->qcow2);
-	t->remains = fsync(t->fd) == 0;
+	t->remains = keep && fsync(t->fd) == 0;
 	return t->remains;
 }
 

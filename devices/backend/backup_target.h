@@ -52,8 +52,8 @@ bool backup_target_zero(struct backup_target *t, uint64_t offset, uint64_t bytes
 const char *backup_target_partial(const struct backup_target *t);
 /* May it be gone on with, if it is raw and of that size? */
 bool backup_target_can_resume(const char *path, const char *partial, uint64_t bytes);
-/* Raw: what was written is on disk, and stays there under its present name. */
-bool backup_target_keep(struct backup_target *t);
+/* Raw, not finished. keep: what was written is on disk, and stays there under its present name; true then. Else it will be removed. */
+bool backup_target_keep(struct backup_target *t, bool keep);
 /* On disk, and under its name. */
 bool backup_target_finish(struct backup_target *t, struct error **errp);
 /* NULL is allowed. */

@@ -12,7 +12,7 @@
 static const char alphabet[] = FERRY_GUEST_BEAT_ALPHABET;
 static const char *const alarms[] = { FERRY_GUEST_SAYS_DAMAGED, FERRY_GUEST_SAYS_STALLED,
 				      FERRY_GUEST_SAYS_EXCEPTION, "unknown option", "bad value" };
-static const char *const banners[] = { "work", "timer", "smp", FERRY_GUEST_SAYS_HELLO };
+static const char *const banners[] = { "work", "timer", "smp", "disk", FERRY_GUEST_SAYS_HELLO };
 
 __attribute__((format(printf, 3, 4))) static void is_wrong(struct beats *b, const char *from,
 							   const char *format, ...)

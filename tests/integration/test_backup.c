@@ -553,6 +553,28 @@ Test(backup, refused)
 	refused_backup(s, job_args("x", "full", 0), "in state 'postmigrate'");
 }
 
+/* The guest is reset, with writes that wait: they are forgotten, the backup is not. */
+Test(backup, the_guest_is_reset)
+{
+	struct beats *b = new_beats();
+	char *image = make_image("image");
+	struct side *s = start_disk(image, b);
+	uint8_t *then = image_now(s, image);
+
+	call(s, "drive-backup", job_args("x", "full", 1));
+	call(s, "cont", NULL);
+	for (unsigned int i = 1; i <= 3; i++) {
+		beats_allow_restart(b);
+		call(s, "system_reset", NULL);
+		WAIT_FOR(beats_messages(b, "working") == i + 1);
+	}
+	call(s, "block-job-set-speed", json_pack("{s:s,s:i}", "device", "d", "speed", 0));
+	expect_completed(s);
+	expect_restored("x", then);
+	await_laps(b, 1);
+	free(then);
+}
+
 /* The VMM ends while one runs; it dies. */
 Test(backup, whatever_happens)
 {
@@ -566,6 +588,20 @@ Test(backup, whatever_happens)
 	qmp_event(s->qmp, "BLOCK_JOB_CANCELLED");
 	cr_assert_eq(side_wait(s), 0);
 	cr_assert_not(there_is("x"));
+
+	/* Bitmaps end with the process: nothing is kept to be gone on with, nor what was gone on with. */
+	s = start_disk(make_image("another"), new_beats());
+	for (unsigned int i = 0; i < 2; i++) {
+		json_t *args = job_args("x", "full", 1), *end;
+
+		json_object_set_new(args, "partial", json_true());
+		call(s, "drive-backup", args);
+		call(s, i ? "quit" : "block-job-cancel", i ? NULL : on_disk());
+		end = qmp_event(s->qmp, "BLOCK_JOB_CANCELLED");
+		cr_assert_eq(json_object_get(end, "partial") != NULL, i == 0);
+	}
+	cr_assert_eq(side_wait(s), 0);
+	cr_assert_eq(system(text_format("ls %s | grep -q partial", world_path(""))), 256);
 
 	s = start_disk(make_image("second"), new_beats());
 	call(s, "drive-backup", job_args("x", "full", 1));

@@ -294,7 +294,7 @@ void backup_jobs_stop(struct app *app)
 	struct backup_job *job;
 
 	LIST_FOREACH(job, &app->backups, entry)
-	backup_cancel(job->backup);
+	backup_give_up(job->backup);
 	LIST_FOREACH(job, &app->backups, entry)
 	backup_wait(job->backup);
 }
