@@ -396,22 +396,29 @@ Test(backup, the_last_words)
 	cr_assert_str_eq(text_of(&cli->err), "");
 }
 
+/* args is taken over. */
+static char *drive_backup(json_t *args)
+{
+	char *json = json_dumps(keep_json(args), 0);
+	char *text = text_format("{\"execute\": \"drive-backup\", \"arguments\": %s}", json);
+
+	free(json);
+	return text;
+}
+
 /* All that is to be copied, nothing, is copied at once; then the target is still brought to disk, and its end told: the job is there all that time.
  * These commands come in one piece, so that the end cannot be told in between. */
 Test(backup, one_at_a_time_to_its_end)
 {
 	struct side *s = start_disk(make_image("image"), new_beats());
-	char *text = json_dumps(chain_args("first", "incremental", NULL), 0);
-	char *commands = text_format("{\"execute\": \"drive-backup\", \"arguments\": %s}", text);
+	char *commands = drive_backup(chain_args("first", "incremental", NULL));
 	json_t *answer;
 
 	call(s, "stop", NULL);
 	call(s, "block-dirty-bitmap-add", json_pack("{s:s,s:s}", "node", "d", "name", "b"));
 	for (unsigned int i = 0; i < 100; i++)
 		commands = text_format("%s{\"execute\":\"query-block\"}", commands);
-	text = json_dumps(job_args("second", "full", 0), 0);
-	commands =
-		text_format("%s{\"execute\":\"drive-backup\",\"arguments\": %s}", commands, text);
+	commands = text_format("%s%s", commands, drive_backup(job_args("second", "full", 0)));
 	cr_assert_lt(strlen(commands), 4096);
 	qmp_send(s->qmp, commands);
 	for (unsigned int i = 0; i < 101; i++) {
