@@ -272,7 +272,7 @@ struct block_request *block_take_done(struct block *b)
 	struct block_request *req;
 
 	pthread_mutex_lock(&b->lock);
-	if (b->uring)
+	if (b->uring && !b->draining)
 		uring_reap_locked(b);
 	req = TAILQ_FIRST(&b->finished);
 	if (req)

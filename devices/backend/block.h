@@ -25,7 +25,7 @@
  * What may change the image marks the disk's dirty bitmaps, in block_submit() before it starts, and, if a bitmap has begun anew since,
  * in block_take_done() again.
  *
- * Threads: the caller's lock around everything but done(), which is called without one on the loop's thread.
+ * Threads: the caller's lock around everything but block_drain(), and done(), which is called without one on the loop's thread.
  */
 #ifndef FERRY_BACKEND_BLOCK_H
 #define FERRY_BACKEND_BLOCK_H
@@ -84,7 +84,8 @@ const char *block_engine_name(const struct block *b);
 void block_submit(struct block *b, struct block_request *req);
 /* One that has come back, or NULL. */
 struct block_request *block_take_done(struct block *b);
-/* Returns when nothing is in flight; then all come back by block_take_done(). */
+/* Returns when nothing is in flight; then all come back by block_take_done(), which another thread may call meanwhile: what the host's
+ * disk has begun may take long. Nobody submits. */
 void block_drain(struct block *b);
 
 /* RUNNING; a read-only image has none and succeeds. Taking it twice is allowed. */

@@ -26,7 +26,7 @@ struct block {
 	pthread_mutex_t lock;
 	/* lock */
 	struct block_requests finished;
-	bool draining;
+	bool draining;	       /* who drains takes what io_uring has done, nobody else */
 	bool running;	       /* the lock RUNNING is held */
 	struct backup *backup; /* holds writes to what it has not copied; NULL: none */
 	/* lock; the threads' part */

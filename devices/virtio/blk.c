@@ -382,8 +382,9 @@ static void blk_drain(struct device *dev)
 {
 	struct virtio_blk *blk = blk_of_dev(dev);
 
-	pthread_mutex_lock(&blk->virtio.lock);
+	/* Not under the lock: while the host's disk is at work, the loop's thread goes on. */
 	block_drain(blk->block);
+	pthread_mutex_lock(&blk->virtio.lock);
 	collect(blk);
 	block_leave_running(blk->block);
 	pthread_mutex_unlock(&blk->virtio.lock);

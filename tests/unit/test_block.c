@@ -8,10 +8,15 @@
  * as they do between processes.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "devices/backend/block.h"
 #include "devices/backend/block_parts.h"
@@ -256,6 +261,76 @@ Test(block, draining_gives_everything_back)
 		}
 		block_close(b);
 	}
+	image_end(&im);
+}
+
+/* A page that is not there until the test says so: who writes from it waits in the kernel, as for a slow disk. -1: none can be had. */
+static int page_that_waits(void **page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register area = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	*page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	cr_assert_neq(*page, MAP_FAILED);
+	area.range = (struct uffdio_range){ (uintptr_t)*page, 4096 };
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 && ioctl(fd, UFFDIO_REGISTER, &area) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static void wait_readable(int fd)
+{
+	struct pollfd pfd = { fd, POLLIN, 0 };
+
+	cr_assert_eq(poll(&pfd, 1, -1), 1);
+}
+
+struct drainer {
+	struct block *block;
+	_Atomic int tid;
+};
+
+static void *drain(void *opaque)
+{
+	struct drainer *d = opaque;
+
+	d->tid = gettid();
+	block_drain(d->block);
+	return NULL;
+}
+
+/* While one thread drains, and the disk takes its time, another may ask what is done. By threads, for io_uring would wait for the page when it is
+ * submitted to. */
+Test(block, draining_lets_others_ask)
+{
+	struct uffdio_zeropage zero = { 0 };
+	struct iovec iov = { .iov_len = 4096 };
+	struct block_request req = { .op = BLOCK_WRITE, .bytes = 4096, .iov = &iov, .niov = 1 };
+	int fd = page_that_waits(&iov.iov_base);
+	struct drainer d = { 0 };
+	pthread_t thread;
+	struct image im;
+
+	if (fd < 0)
+		cr_skip_test("no userfaultfd: no write can be held up");
+	image_make(&im, IMAGE_BYTES);
+	d.block = open_it(&im, BLOCK_THREADS, false, false, NULL);
+	block_submit(d.block, &req);
+	wait_readable(fd); /* a thread is in the write */
+	cr_assert_eq(pthread_create(&thread, NULL, drain, &d), 0);
+	while (!d.tid || !thread_waits(d.tid))
+		sched_yield();
+	cr_assert_null(block_take_done(d.block));
+	zero.range = (struct uffdio_range){ (uintptr_t)iov.iov_base, 4096 };
+	cr_assert_eq(ioctl(fd, UFFDIO_ZEROPAGE, &zero), 0);
+	pthread_join(thread, NULL);
+	cr_assert_eq(block_take_done(d.block), &req);
+	cr_assert_eq(req.error, 0);
+	block_close(d.block);
+	close(fd);
+	munmap(iov.iov_base, 4096);
 	image_end(&im);
 }
 
