@@ -121,16 +121,14 @@ static void expect_restored(const char *name, const uint8_t *want)
 	free(got);
 }
 
-/* qemu-img restores it to the same; where there is none, that is said. */
+/* qemu-img restores it to the same. The last step of a test. */
 static void expect_restored_by_others(const char *name, const uint8_t *want)
 {
 	char *out = world_path("restored");
 	uint8_t *got;
 
-	if (system("qemu-img --version >/dev/null 2>&1") != 0) {
-		cr_log_info("no qemu-img: its reading is not compared");
-		return;
-	}
+	if (system("qemu-img --version >/dev/null 2>&1") != 0)
+		cr_skip_test("no qemu-img to read the chain; it is whole for our own reader");
 	cr_assert_eq(system(text_format("qemu-img check -q %s && qemu-img convert -O raw %s %s",
 					world_path(name), world_path(name), out)),
 		     0);
@@ -178,7 +176,7 @@ Test(backup, a_chain_across_a_move)
 	struct beats *b = new_beats();
 	char *image = make_image("image");
 	struct side *s = start_disk(image, b);
-	uint8_t *then[5];
+	uint8_t *then[5], *last;
 
 	call(s, "block-dirty-bitmap-add", json_pack("{s:s,s:s}", "node", "d", "name", "b"));
 	for (unsigned int i = 0; i < 5; i++) {
@@ -199,9 +197,11 @@ Test(backup, a_chain_across_a_move)
 	}
 	for (unsigned int i = 0; i < 5; i++)
 		expect_restored(names[i], then[i]);
-	expect_restored_by_others(names[4], then[4]);
-	for (unsigned int i = 0; i < 5; i++)
+	last = then[4];
+	for (unsigned int i = 0; i < 4; i++)
 		free(then[i]);
+	expect_restored_by_others(names[4], last);
+	free(last);
 }
 
 static void increment(struct side *s, const char *name, const char *below, uint8_t **then,

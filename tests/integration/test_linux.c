@@ -30,7 +30,7 @@ static void begin(void)
 	cr_assert_eq(system(text_format("cp %s/disk.img %s", folder, image)), 0);
 }
 
-TestSuite(linux_guest, .init = begin, .fini = world_end, .timeout = 280);
+TestSuite(linux_guest, .init = begin, .fini = world_end, .timeout = 600);
 
 static uint8_t *read_image(void)
 {
