@@ -143,7 +143,7 @@ LINUX_TESTS := $(call integration,linux)
 # as there is time for there.
 NESTED_TESTS := $(call unit,chardev configuration cpuid dirty_log memory ram_dirty uart uart_line vcpu_tsc virtio_mmio \
 		virtio_queue) \
-	$(LINUX_TESTS) $(call integration,backup boot cli images machines passes uri)
+	$(LINUX_TESTS) $(call integration,boot cli images machines passes uri)
 
 $(call unit,$(UNIT_0)): $(LIBS_0)
 $(call unit,$(UNIT_1)): $(LIBS_1)
