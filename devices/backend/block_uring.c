@@ -2,13 +2,11 @@
 /* Requests by io_uring. What it does only in part is given to the threads, which do the whole of it again. */
 #include <errno.h>
 #include <liburing.h>
-#include <poll.h>
 
 #include "devices/backend/block_parts.h"
 #include "vmm/base/cleanup.h"
 
 #define DEPTH 64
-#define SUBMIT_AGAIN_MS 10
 
 struct uring {
 	struct io_uring ring;
@@ -127,15 +125,10 @@ void uring_drain_locked(struct block *b)
 	uring_reap_locked(b);
 	if (u->in_flight)
 		cancel_all(u);
-	if (u->in_flight)
-		submit(b);
 	while (u->in_flight) {
-		/* What could not be submitted is no event: that is tried again. */
-		int timeout_ms = io_uring_sq_ready(&u->ring) ? SUBMIT_AGAIN_MS : -1;
-		struct pollfd pfd = { .fd = u->ring.ring_fd, .events = POLLIN };
-
+		/* The ring is ours alone: nobody submits, and nobody else takes what is done. */
 		pthread_mutex_unlock(&b->lock);
-		poll(&pfd, 1, timeout_ms);
+		io_uring_submit_and_wait(&u->ring, 1);
 		pthread_mutex_lock(&b->lock);
 		uring_reap_locked(b);
 	}
