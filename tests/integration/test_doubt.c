@@ -146,6 +146,19 @@ Test(doubt, loaded_lost)
 	cr_assert_eq(side_wait(s.target), 0);
 }
 
+/* A claim is for a guest in doubt. A destination that only waits for its last word has nothing to give yet, and says so. */
+Test(doubt, claimed_too_early)
+{
+	struct stage s = set_stage(hold_last_word);
+
+	WAIT_FOR(s.proxy->step == 2);
+	refused(s.target, "cont", json_pack("{s:b}", "claim-guest", 1), "state 'inmigrate'");
+	proxy_cut(s.proxy);
+	expect_in_doubt(s.target);
+	claim(s.target);
+	expect_only_beats(&s, s.target, s.source);
+}
+
 /* It runs at the destination, and the source cannot know. */
 Test(doubt, confirmation_lost)
 {

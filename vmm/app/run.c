@@ -198,6 +198,13 @@ bool app_continue_guest(struct app *app, bool claim, struct error **errp)
 	case RUNSTATE_PRELAUNCH:
 		return start_from(app, state, errp);
 	case RUNSTATE_INMIGRATE:
+		if (claim) {
+			error_set(errp,
+				  "there is nothing to claim: the guest is in state '%s', "
+				  "expected '%s'",
+				  runstate_name(state), runstate_name(RUNSTATE_IN_DOUBT));
+			return false;
+		}
 		__atomic_store_n(&app->opts.paused, false, __ATOMIC_RELAXED);
 		return true;
 	case RUNSTATE_IN_DOUBT:
