@@ -2,9 +2,11 @@
 #include "migration/migration.h"
 
 #include <assert.h>
+#include <inttypes.h>
 
 #include "vmm/base/cleanup.h"
 #include "vmm/base/clock.h"
+#include "vmm/base/log.h"
 #include "vmm/base/thread.h"
 
 #define TO(status) (1u << MIGRATION_##status)
@@ -52,6 +54,7 @@ static void drop_notices(struct migration *m)
 {
 	while (m->nnotices)
 		free(m->notices[--m->nnotices]);
+	m->notices_dropped = m->notices_bytes = 0;
 }
 
 void migration_release(struct migration *m)
@@ -217,15 +220,21 @@ enum migration_status migration_query(struct migration *m, struct migration_stat
 	return status;
 }
 
-bool migration_add_notice(struct migration *m, const char *text)
+bool migration_add_notice(struct migration *m, const char *text, size_t bytes)
 {
-	bool ok;
+	bool ok, first_dropped = false;
 
 	pthread_mutex_lock(&m->lock);
-	ok = m->nnotices < MIGRATION_NOTICES_MAX;
-	if (ok)
+	m->notices_bytes += bytes;
+	ok = m->notices_bytes <= MIGRATION_NOTICES_BYTES_MAX;
+	if (m->nnotices < MIGRATION_NOTICES_MAX)
 		m->notices[m->nnotices++] = xstrdup(text);
+	else
+		first_dropped = m->notices_dropped++ == 0;
 	pthread_mutex_unlock(&m->lock);
+	if (first_dropped)
+		log_warn("the destination has sent more than %d notices; the rest is counted only",
+			 MIGRATION_NOTICES_MAX);
 	return ok;
 }
 
@@ -235,6 +244,12 @@ void migration_query_notices(struct migration *m, void (*each)(void *opaque, con
 	pthread_mutex_lock(&m->lock);
 	for (unsigned int i = 0; i < m->nnotices; i++)
 		each(opaque, m->notices[i]);
+	if (m->notices_dropped) {
+		scoped_free char *rest = xasprintf("%" PRIu64 " more notices, which were dropped",
+						   m->notices_dropped);
+
+		each(opaque, rest);
+	}
 	pthread_mutex_unlock(&m->lock);
 }
 

@@ -24,8 +24,10 @@
 #include "migration/stream/transport.h"
 #include "vmm/kvm/vm.h"
 
-/* Of a destination's notices that many are kept. */
+/* Of a destination's notices that many are kept; further ones are counted. */
 #define MIGRATION_NOTICES_MAX 64
+/* A destination that sends more than this in notices, their heads included, is not believed: the attempt fails. */
+#define MIGRATION_NOTICES_BYTES_MAX (1u << 20)
 
 enum migration_status {
 	MIGRATION_NONE,
@@ -99,11 +101,13 @@ struct migration {
 	struct error *error;		      /* of the last attempt */
 	char *notices[MIGRATION_NOTICES_MAX]; /* of the last attempt's destination; owned */
 	unsigned int nnotices;
-	bool cancel;		 /* wished for */
-	bool proceed;		 /* migrate-continue */
-	bool handed_over;	 /* too late for cancelling */
-	struct channel *channel; /* for cancelling; the thread owns it */
-	bool thread_running;	 /* to be joined */
+	uint64_t notices_dropped; /* beyond MIGRATION_NOTICES_MAX */
+	uint64_t notices_bytes;	  /* of all */
+	bool cancel;		  /* wished for */
+	bool proceed;		  /* migrate-continue */
+	bool handed_over;	  /* too late for cancelling */
+	struct channel *channel;  /* for cancelling; the thread owns it */
+	bool thread_running;	  /* to be joined */
 	pthread_t thread;
 	/* set at the start of an attempt */
 	struct migration_machine machine;
@@ -129,7 +133,7 @@ void migration_wait(struct migration *m);
 /* A consistent copy. *error, where not NULL, gets a copy to be freed, or NULL. */
 enum migration_status migration_query(struct migration *m, struct migration_stats *stats,
 				      struct error **error);
-/* What the destination has said that the person who moves the guest should know; each text once, in their order. */
+/* What the destination has said that the person who moves the guest should know, in its order; at the end, how much more it was. */
 void migration_query_notices(struct migration *m, void (*each)(void *opaque, const char *text),
 			     void *opaque);
 bool migration_set_param(struct migration *m, const char *name, uint64_t value,
@@ -142,8 +146,8 @@ void migration_get_settings(struct migration *m, struct migration_params *params
 /* Change the status and tell the observer; an illegal change is asserted, except that from "cancelling" only the end is told. */
 void migration_set_status(struct migration *m, enum migration_status status);
 bool migration_cancelled(struct migration *m);
-/* Keep a notice; false: there have been too many. */
-bool migration_add_notice(struct migration *m, const char *text);
+/* Keep or count a notice of so many bytes on the wire; false: that is too much. */
+bool migration_add_notice(struct migration *m, const char *text, size_t bytes);
 void *migration_source_main(void *opaque);
 
 #endif

@@ -12,6 +12,8 @@
 /* Source: write a command into the stream. */
 void command_put(struct stream_out *out, uint16_t command, const void *data, uint16_t len);
 
+#define MESSAGE_HEAD_BYTES 4 /* number and length */
+
 struct message {
 	uint16_t type; /* enum stream_command or enum return_message */
 	uint16_t len;

@@ -40,13 +40,16 @@
 
 /* --- hearing the peer --- */
 
-/* What a REASON or an early SHUT means; anything else is not expected. Always false. */
+/* What a REASON, an early SHUT or one NOTICE too many means; anything else is not expected. Always false. */
 static bool peer_gave_up(struct message *msg, struct error **errp)
 {
 	if (msg->type == RETURN_REASON)
 		error_set(errp, "the destination: %s", message_text(msg));
 	else if (msg->type == RETURN_SHUT)
 		error_set(errp, "the destination failed and did not say why");
+	else if (msg->type == RETURN_NOTICE)
+		error_set(errp, "the destination sent more than %u bytes of notices",
+			  MIGRATION_NOTICES_BYTES_MAX);
 	else
 		error_set(errp, "the destination sent message 0x%x, which was not expected",
 			  msg->type);
@@ -56,7 +59,8 @@ static bool peer_gave_up(struct message *msg, struct error **errp)
 /* Is it a notice? It is kept for whoever asks. A peer that does not stop is not believed. */
 static bool take_notice(struct source *src, struct message *msg)
 {
-	return msg->type == RETURN_NOTICE && migration_add_notice(src->m, message_text(msg));
+	return msg->type == RETURN_NOTICE &&
+	       migration_add_notice(src->m, message_text(msg), MESSAGE_HEAD_BYTES + msg->len);
 }
 
 /* Wait for one message of that type. */

@@ -69,6 +69,8 @@ static void take(struct proxy *p, enum proxy_way way, const char *data, size_t l
 			proxy_cut(p);
 		else
 			text_add(to, &byte, 1);
+		if (step->action == PROXY_INSERT)
+			text_add(to, step->insert->data, step->insert->len);
 	}
 }
 

@@ -9,6 +9,7 @@
  *
  *	PROXY_PASS	nothing but going on to the next step
  *	PROXY_FLIP	change the pattern's last byte by xor; it is the first byte of the pattern still in our hands
+ *	PROXY_INSERT	our own bytes go behind the pattern
  *	PROXY_CUT	the pattern's end is not passed on; both connections are closed
  *	PROXY_HOLD	the pattern's end, and what follows in this direction, stays with us until proxy_release()
  *
@@ -20,7 +21,7 @@
 
 #include "tests/integration/world.h"
 
-enum proxy_action { PROXY_END, PROXY_PASS, PROXY_FLIP, PROXY_CUT, PROXY_HOLD };
+enum proxy_action { PROXY_END, PROXY_PASS, PROXY_FLIP, PROXY_INSERT, PROXY_CUT, PROXY_HOLD };
 enum proxy_way { TO_TARGET, TO_SOURCE };
 
 struct proxy_step {
@@ -29,6 +30,7 @@ struct proxy_step {
 	const char *pattern;
 	size_t len;
 	uint8_t flip;
+	const struct text *insert;
 };
 
 #define PATTERN(bytes) .pattern = (bytes), .len = sizeof(bytes) - 1

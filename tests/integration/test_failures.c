@@ -6,7 +6,9 @@
  * process is killed, or asked to end. What a stranger sends to a waiting destination is turned away. After each trouble the same guest
  * moves for good.
  */
+#include "migration/stream/protocol.h"
 #include "tests/integration/moves.h"
+#include "tests/integration/proxy.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,6 +17,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "vmm/base/bytes.h"
 
 TestSuite(failures, .init = world_begin, .fini = world_end, .timeout = 600);
 
@@ -223,6 +227,75 @@ Test(failures, header_only)
 	expect_refusal(p.target);
 	close(fd);
 	try_again(&p);
+}
+
+/* --- a destination that talks --- */
+
+static void add_notices(struct text *t, unsigned int n, size_t len)
+{
+	uint8_t head[4];
+	char *words = calloc(1, len);
+
+	put_be16(head, RETURN_NOTICE);
+	put_be16(head + 2, (uint16_t)len);
+	memset(words, 'n', len);
+	for (unsigned int i = 0; i < n; i++) {
+		text_add(t, head, sizeof(head));
+		text_add(t, words, len);
+	}
+	free(words);
+}
+
+/* Behind the last PONG, so that they are there when the source looks for the next message. */
+static const char *with_notices(const char *target_uri, const struct text *notices)
+{
+	static struct proxy_step script[] = {
+		{ PROXY_INSERT, TO_SOURCE, PATTERN("\0\x02\0\x04\0\0\0\x02") },
+		{ .action = PROXY_END },
+	};
+
+	script[0].insert = notices;
+	return proxy_start(target_uri, script)->uri;
+}
+
+/* A notice is only information: what is beyond the limit is counted, and told once. */
+Test(failures, more_notices_than_are_kept)
+{
+	struct pair p = start_pair();
+	struct text notices = { 0 };
+	json_t *warnings;
+
+	add_notices(&notices, 100, 10);
+	begin_migration(p.source, with_notices(side_uri(p.target), &notices));
+	await_migration(p.source, "completed");
+	await_migration(p.target, "completed");
+	warnings = json_object_get(query_migrate(p.source), "warnings");
+	cr_assert_eq(json_array_size(warnings), 64 + 1);
+	cr_assert_str_eq(json_string_value(json_array_get(warnings, 63)),
+			 "the destination: nnnnnnnnnn");
+	cr_assert_str_eq(json_string_value(json_array_get(warnings, 64)),
+			 "the destination: 36 more notices, which were dropped");
+	WAIT_FOR(side_said(p.source, "more than 64 notices"));
+	cr_assert_null(strstr(strstr(text_of(&p.source->err), "64 notices") + 1, "64 notices"));
+	await_beats(p.beats, 50);
+	expect_moved(p.source, p.target, "running");
+	text_release(&notices);
+}
+
+/* One that does not end them is not believed. */
+Test(failures, notices_without_end)
+{
+	struct pair p = start_pair();
+	struct text notices = { 0 };
+	const char *why;
+
+	add_notices(&notices, (1 << 20) / (4 + COMMAND_DATA_MAX) + 1, COMMAND_DATA_MAX);
+	begin_migration(p.source, with_notices(side_uri(p.target), &notices));
+	why = expect_failed(p.source);
+	check(strstr(why, "more than 1048576 bytes of notices"), "%s", why);
+	expect_refusal(p.target);
+	try_again(&p);
+	text_release(&notices);
 }
 
 /* --- others --- */
