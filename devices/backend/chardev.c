@@ -33,6 +33,7 @@ struct chardev {
 	char *unlink_path;
 	int listen_fd; /* -1 where nobody is waited for */
 	struct loop_handle *listen_handle;
+	bool starved; /* as accept_connection() has it */
 	/* set while no vCPU runs */
 	const struct chardev_client *client;
 	void *client_opaque;
@@ -272,9 +273,12 @@ static void on_both(void *opaque, uint32_t events)
 static void on_connection(void *opaque, uint32_t events)
 {
 	struct chardev *cd = opaque;
-	int fd = accept4(cd->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept_connection(cd->listen_fd, SOCK_CLOEXEC | SOCK_NONBLOCK, cd->unlink_path,
+				   &cd->starved);
 
 	(void)events;
+	if (cd->starved)
+		loop_pause(cd->listen_handle, TRANSPORT_ACCEPT_RETRY_MS);
 	if (fd < 0)
 		return;
 	loop_set_events(cd->listen_handle, 0); /* one reader at a time */

@@ -14,6 +14,7 @@
 #include <sys/un.h>
 
 #include "vmm/base/cleanup.h"
+#include "vmm/base/log.h"
 #include "vmm/base/units.h"
 
 struct listener {
@@ -22,7 +23,8 @@ struct listener {
 	int cancel_fd;
 	char *uri;
 	char *unlink_path;
-	bool used; /* fd:, file: the one channel was given out */
+	bool used;    /* fd:, file: the one channel was given out */
+	bool starved; /* no descriptor for the next connection; the accepting thread */
 };
 
 static bool parse_tcp(struct address *addr, const char *text)
@@ -158,6 +160,37 @@ int unix_listen(const char *path, struct error **errp)
 		if (fd >= 0)
 			close(fd);
 		return -1;
+	}
+	return fd;
+}
+
+/* Is it about one connection alone, which is gone with that? accept(2) passes on a new socket's errors, too. */
+static bool concerns_connection(int err)
+{
+	static const int list[] = { EINTR,	 ECONNABORTED, EPROTO,	     ENOPROTOOPT, ENETDOWN,
+				    ENETUNREACH, EHOSTDOWN,    EHOSTUNREACH, ENONET };
+
+	for (size_t i = 0; i < ARRAY_SIZE(list); i++)
+		if (err == list[i])
+			return true;
+	return false;
+}
+
+int accept_connection(int listen_fd, int flags, const char *name, bool *starved)
+{
+	bool before = *starved;
+	int fd;
+
+	do {
+		fd = accept4(listen_fd, NULL, NULL, flags);
+	} while (fd < 0 && concerns_connection(errno));
+	*starved = fd < 0 &&
+		   (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM);
+	if (*starved && !before) {
+		int err = errno;
+
+		log_warn("%s: connections have to wait: %s", name, strerror(err));
+		errno = err;
 	}
 	return fd;
 }
@@ -346,17 +379,32 @@ static struct channel *accept_once(struct listener *l, struct error **errp)
 	return channel_from_fd(take_fd(l->fd), l->uri, errp);
 }
 
+/* NULL where the host has nothing left for it: its peer sees the end, and may come again. */
+static struct channel *accepted_channel(struct listener *l, int fd)
+{
+	scoped_error err = NULL;
+	struct channel *ch;
+
+	if (l->kind == ADDRESS_TCP)
+		tune_tcp(fd);
+	ch = channel_from_fd(fd, l->uri, &err);
+	if (!ch)
+		log_warn("incoming connection turned away: %s", error_msg(err));
+	return ch;
+}
+
 struct channel *listener_accept(struct listener *l, struct error **errp)
 {
-	struct pollfd pfds[2] = { { .fd = l->fd, .events = POLLIN },
-				  { .fd = l->cancel_fd, .events = POLLIN } };
-
 	if (!listener_can_repeat(l))
 		return accept_once(l, errp);
 	for (;;) {
+		struct pollfd pfds[2] = { { .fd = l->starved ? -1 : l->fd, .events = POLLIN },
+					  { .fd = l->cancel_fd, .events = POLLIN } };
+		struct channel *ch;
 		int fd;
 
-		if (poll(pfds, 2, -1) < 0 && errno != EINTR) {
+		if (poll(pfds, 2, l->starved ? TRANSPORT_ACCEPT_RETRY_MS : -1) < 0 &&
+		    errno != EINTR) {
 			error_set_errno(errp, errno, "%s: poll", l->uri);
 			return NULL;
 		}
@@ -364,16 +412,14 @@ struct channel *listener_accept(struct listener *l, struct error **errp)
 			error_set(errp, "%s: cancelled", l->uri);
 			return NULL;
 		}
-		fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
-		if (fd >= 0) {
-			if (l->kind == ADDRESS_TCP)
-				tune_tcp(fd);
-			return channel_from_fd(fd, l->uri, errp);
-		}
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		fd = accept_connection(l->fd, SOCK_CLOEXEC, l->uri, &l->starved);
+		if (fd < 0 && errno != EAGAIN && !l->starved) {
 			error_set_errno(errp, errno, "%s: cannot accept", l->uri);
 			return NULL;
 		}
+		ch = fd < 0 ? NULL : accepted_channel(l, fd);
+		if (ch)
+			return ch;
 	}
 }
 

@@ -18,6 +18,8 @@
 #include "migration/stream/channel.h"
 #include "vmm/base/error.h"
 
+/* How soon a listener looks again that lacked a descriptor. */
+#define TRANSPORT_ACCEPT_RETRY_MS 100
 #define TRANSPORT_CONNECT_TIMEOUT_MS 10000
 /* A TCP peer that acknowledges nothing for so long is gone. */
 #define TRANSPORT_TCP_DEAD_MS 20000
@@ -58,6 +60,10 @@ void listener_free(struct listener *l);
 /* A bound, listening UNIX socket (non-blocking, close-on-exec). A name left behind by a dead process is replaced;
  * one that somebody listens on is an error. -1 on failure. */
 int unix_listen(const char *path, struct error **errp);
+/* accept4() for a listener that goes on whatever a connection does: one that has ended already is passed over. -1 with an errno: EAGAIN
+ * where there is none; *starved is set where the host lacks a descriptor or memory for it. It stays there, so look again
+ * after TRANSPORT_ACCEPT_RETRY_MS and not at once. *starved begins as false; only a change to true is warned of. */
+int accept_connection(int listen_fd, int flags, const char *name, bool *starved);
 /* A connected UNIX socket (blocking, close-on-exec); -1 on failure. */
 int unix_connect(const char *path, struct error **errp);
 

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 TestSuite(qmp, .init = world_begin, .fini = world_end, .timeout = 600);
@@ -330,6 +331,37 @@ Test(qmp, several_clients)
 	qmp_close(clients[0]);
 	qmp_close(clients[2]);
 	qmp_close(clients[4]);
+}
+
+/* A new descriptor of that process has to be below the limit; those that are open stay. */
+static struct rlimit limit_descriptors(struct side *s, rlim_t limit)
+{
+	struct rlimit before, now;
+
+	check(prlimit(s->pid, RLIMIT_NOFILE, NULL, &before) == 0, "prlimit");
+	now = (struct rlimit){ .rlim_cur = limit, .rlim_max = before.rlim_max };
+	check(prlimit(s->pid, RLIMIT_NOFILE, &now, NULL) == 0, "prlimit");
+	return before;
+}
+
+/* Those that are connected go on, and the next one is served when there is a descriptor for it. */
+Test(qmp, no_descriptor_for_a_client)
+{
+	struct side *s = start_timer(new_beats());
+	struct rlimit before = limit_descriptors(s, 3);
+	int fd = connect_unix(s->control);
+	struct text greeting = { 0 };
+
+	cr_assert(fd >= 0);
+	WAIT_FOR(side_said(s, "--control: connections have to wait: Too many open files"));
+	expect_status(s, "running");
+	await_beats(s->beats, 5);
+	limit_descriptors(s, before.rlim_cur);
+	qmp_connect(s); /* behind the one that has waited */
+	cr_assert(text_read(&greeting, fd) && strstr(text_of(&greeting), "\"QMP\""));
+	cr_assert_null(strstr(strstr(text_of(&s->err), "have to wait") + 1, "have to wait"));
+	text_release(&greeting);
+	close(fd);
 }
 
 /* Somebody who asks and does not listen is dropped before he fills our memory; others are not disturbed. */

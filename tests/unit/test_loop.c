@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "tests/unit/support.h"
+#include "vmm/base/clock.h"
 #include "vmm/kvm/loop.h"
 
 SUITE(loop);
@@ -359,5 +360,73 @@ Test(loop, a_thread_adds_while_it_runs, .timeout = 60)
 	pthread_join(thread, NULL);
 	cr_assert_eq(s.calls, 1);
 	source_end(&s);
+	loop_free(loop);
+}
+
+#define PAUSE_MS 20
+#define PAUSES 3
+
+static void pause_often(void *opaque, uint32_t events)
+{
+	struct source *s = opaque;
+
+	(void)events;
+	if (s->calls++ == PAUSES)
+		loop_quit(s->loop);
+	else
+		loop_pause(s->handle, PAUSE_MS);
+}
+
+/* What stays ready is called once a pause, and not over and over. */
+Test(loop, a_pause_ends_by_itself, .timeout = 60)
+{
+	struct loop *loop = loop_new(NULL);
+	uint64_t start = clock_now_ns();
+	struct source s;
+
+	source_make(&s, loop, pause_often);
+	make_ready(&s);
+	loop_run(loop);
+	cr_assert_eq(s.calls, PAUSES + 1);
+	cr_assert_geq(clock_now_ns() - start, PAUSES * PAUSE_MS * NS_PER_MS);
+	source_end(&s);
+	loop_free(loop);
+}
+
+/* Ends the victim's pause soon, with its events set anew in it. */
+static void shorten_pause(void *opaque, uint32_t events)
+{
+	struct source *s = opaque;
+
+	(void)events;
+	s->calls++;
+	drain(s);
+	loop_set_events(s->victim->handle, 0);
+	loop_pause(s->victim->handle, 1);
+	loop_set_events(s->victim->handle, EPOLLIN);
+}
+
+/* Others are called meanwhile; what is set in a pause holds behind it; a handle may go in its pause. */
+Test(loop, a_pause_is_one_handles, .timeout = 60)
+{
+	struct loop *loop = loop_new(NULL);
+	struct source paused, gone, other;
+
+	source_make(&paused, loop, count_and_quit);
+	source_make(&gone, loop, count_and_quit);
+	source_make(&other, loop, shorten_pause);
+	other.victim = &paused;
+	make_ready(&paused);
+	make_ready(&gone);
+	make_ready(&other);
+	loop_pause(paused.handle, 1);
+	loop_pause(paused.handle, 600000);
+	loop_pause(gone.handle, 1);
+	loop_remove(gone.handle);
+	loop_run(loop);
+	cr_assert(other.calls == 1 && paused.calls == 1 && !gone.calls);
+	source_end(&paused);
+	source_end(&gone);
+	source_end(&other);
 	loop_free(loop);
 }

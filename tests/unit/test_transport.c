@@ -10,11 +10,13 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include "migration/stream/transport.h"
 #include "tests/unit/support.h"
+#include "vmm/base/log.h"
 
 SUITE(transport);
 
@@ -501,4 +503,123 @@ Test(transport, a_listener_that_need_not_wait_is_called_off_too)
 	expect_error(err, "cancelled");
 	listener_free(l);
 	address_free(addr);
+}
+
+static unsigned int warnings; /* atomic */
+
+static void count_warning(enum log_level level, const char *line)
+{
+	(void)line;
+	if (level == LOG_WARN)
+		__atomic_add_fetch(&warnings, 1, __ATOMIC_RELEASE);
+}
+
+/* A new descriptor has to be below that; those that are open stay. Returns the limit before. */
+static rlim_t limit_descriptors(rlim_t limit)
+{
+	struct rlimit r;
+	rlim_t before;
+
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &r), 0);
+	before = r.rlim_cur;
+	r.rlim_cur = limit;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &r), 0);
+	return before;
+}
+
+#define NONE_FREE 3 /* standard input, output and error are open */
+
+/* Each lack is told once, however often it is met. */
+Test(transport, a_lack_of_descriptors_is_told_once)
+{
+	bool starved = false;
+	char dir[64], path[100];
+	int listen_fd, peer, fd;
+
+	scratch_make(dir);
+	snprintf(path, sizeof(path), "%s/a.sock", dir);
+	listen_fd = unix_listen(path, NULL);
+	log_set_sink(count_warning, LOG_WARN);
+	for (unsigned int lack = 1; lack <= 2; lack++) {
+		rlim_t before;
+
+		peer = unix_connect(path, NULL);
+		before = limit_descriptors(NONE_FREE);
+		for (unsigned int i = 0; i < 5; i++) {
+			cr_assert_eq(accept_connection(listen_fd, SOCK_CLOEXEC, path, &starved),
+				     -1);
+			cr_assert(errno == EMFILE && starved);
+			cr_assert_eq(warnings, lack);
+		}
+		limit_descriptors(before);
+		fd = accept_connection(listen_fd, SOCK_CLOEXEC, path, &starved);
+		cr_assert(fd >= 0 && !starved);
+		cr_assert_eq(accept_connection(listen_fd, 0, path, &starved), -1);
+		cr_assert(errno == EAGAIN && !starved, "there is no second one");
+		close(fd);
+		close(peer);
+	}
+	cr_assert_eq(warnings, 2);
+	close(listen_fd);
+	scratch_remove(dir);
+}
+
+struct starved {
+	struct acceptor a;
+	struct address *addr;
+	pthread_t thread;
+	struct channel *peer;
+	rlim_t before;
+	char dir[64];
+};
+
+/* A peer waits, and a listener that has no descriptor for it, and has said so. */
+static void starve(struct starved *s)
+{
+	*s = (struct starved){ 0 };
+	scratch_make(s->dir);
+	s->addr = address_of("unix:", s->dir, "/a.sock");
+	s->a.l = listener_open(s->addr, NULL);
+	s->peer = channel_connect(s->addr, NULL);
+	cr_assert(s->a.l && s->peer);
+	log_set_sink(count_warning, LOG_WARN);
+	s->before = limit_descriptors(NONE_FREE);
+	pthread_create(&s->thread, NULL, accept_one, &s->a);
+	while (!__atomic_load_n(&warnings, __ATOMIC_ACQUIRE))
+		sched_yield();
+}
+
+static void starved_end(struct starved *s)
+{
+	channel_free(s->a.ch);
+	channel_free(s->peer);
+	listener_free(s->a.l);
+	address_free(s->addr);
+	scratch_remove(s->dir);
+}
+
+Test(transport, a_listener_outlives_a_lack_of_descriptors, .timeout = 60)
+{
+	struct starved s;
+
+	starve(&s);
+	limit_descriptors(s.before);
+	pthread_join(s.thread, NULL);
+	expect_ok(s.a.ch, s.a.err);
+	send_text(s.peer, "still there");
+	expect_text(s.a.ch, "still there");
+	starved_end(&s);
+}
+
+Test(transport, a_listener_that_lacks_descriptors_is_called_off, .timeout = 60)
+{
+	struct starved s;
+
+	starve(&s);
+	listener_cancel(s.a.l);
+	pthread_join(s.thread, NULL);
+	limit_descriptors(s.before);
+	cr_assert_null(s.a.ch);
+	expect_error(s.a.err, "cancelled");
+	starved_end(&s);
 }

@@ -31,6 +31,7 @@ struct control {
 	struct app *app;
 	int listen_fd;
 	struct loop_handle *listen_handle;
+	bool starved; /* as accept_connection() has it */
 	char *path;
 	TAILQ_HEAD(, client) clients;
 };
@@ -271,11 +272,14 @@ void control_serve(struct control *control, int fd)
 static void on_connection(void *opaque, uint32_t events)
 {
 	struct control *control = opaque;
-	int fd = accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept_connection(control->listen_fd, SOCK_CLOEXEC | SOCK_NONBLOCK, "--control",
+				   &control->starved);
 
 	(void)events;
 	if (fd >= 0)
 		control_serve(control, fd);
+	else if (control->starved)
+		loop_pause(control->listen_handle, TRANSPORT_ACCEPT_RETRY_MS);
 }
 
 struct control *control_new(struct app *app)

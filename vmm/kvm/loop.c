@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "vmm/base/cleanup.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/queue.h"
 
 #define EVENTS_A_ROUND 32
@@ -18,6 +19,8 @@ struct loop_handle {
 	loop_fn fn;
 	void *opaque;
 	bool dead;
+	uint32_t events;   /* wished for */
+	uint64_t until_ns; /* paused; 0: not */
 	TAILQ_ENTRY(loop_handle) entry;
 };
 
@@ -37,6 +40,7 @@ struct loop {
 	bool quit;
 	/* the loop's thread */
 	bool any_dead;
+	unsigned int npaused;
 };
 
 struct loop *loop_new(struct error **errp)
@@ -82,7 +86,9 @@ struct loop_handle *loop_add(struct loop *loop, int fd, uint32_t events, loop_fn
 	struct loop_handle *h = xcalloc(1, sizeof(*h));
 	struct epoll_event ev = { .events = events, .data.ptr = h };
 
-	*h = (struct loop_handle){ .loop = loop, .fd = fd, .fn = fn, .opaque = opaque };
+	*h = (struct loop_handle){
+		.loop = loop, .fd = fd, .fn = fn, .opaque = opaque, .events = events
+	};
 	pthread_mutex_lock(&loop->lock);
 	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0) {
 		free(h);
@@ -94,11 +100,32 @@ struct loop_handle *loop_add(struct loop *loop, int fd, uint32_t events, loop_fn
 	return h;
 }
 
-void loop_set_events(struct loop_handle *handle, uint32_t events)
+static void tell_epoll(struct loop_handle *handle, uint32_t events)
 {
 	struct epoll_event ev = { .events = events, .data.ptr = handle };
 
 	epoll_ctl(handle->loop->epoll_fd, EPOLL_CTL_MOD, handle->fd, &ev);
+}
+
+void loop_set_events(struct loop_handle *handle, uint32_t events)
+{
+	handle->events = events;
+	if (!handle->until_ns)
+		tell_epoll(handle, events);
+}
+
+void loop_pause(struct loop_handle *handle, uint64_t ms)
+{
+	handle->loop->npaused += !handle->until_ns;
+	handle->until_ns = clock_now_ns() + ms * NS_PER_MS;
+	tell_epoll(handle, 0);
+}
+
+static void end_pause(struct loop_handle *handle)
+{
+	if (handle->until_ns)
+		handle->loop->npaused--;
+	handle->until_ns = 0;
 }
 
 void loop_remove(struct loop_handle *handle)
@@ -107,6 +134,7 @@ void loop_remove(struct loop_handle *handle)
 		return;
 	assert(!handle->dead);
 	epoll_ctl(handle->loop->epoll_fd, EPOLL_CTL_DEL, handle->fd, NULL);
+	end_pause(handle);
 	handle->dead = true;
 	handle->loop->any_dead = true;
 }
@@ -176,12 +204,34 @@ static void bury(struct loop *loop)
 	pthread_mutex_unlock(&loop->lock);
 }
 
+/* Goes on with what was paused long enough. How long to wait for the next one, in ms; -1: there is none. */
+static int end_pauses(struct loop *loop)
+{
+	uint64_t now, next = UINT64_MAX;
+	struct loop_handle *h;
+
+	if (!loop->npaused)
+		return -1;
+	now = clock_now_ns();
+	pthread_mutex_lock(&loop->lock);
+	TAILQ_FOREACH (h, &loop->handles, entry) {
+		if (h->until_ns && h->until_ns <= now) {
+			end_pause(h);
+			tell_epoll(h, h->events);
+		} else if (h->until_ns) {
+			next = MIN_OF(next, h->until_ns);
+		}
+	}
+	pthread_mutex_unlock(&loop->lock);
+	return next == UINT64_MAX ? -1 : (int)((next - now) / NS_PER_MS) + 1;
+}
+
 void loop_run(struct loop *loop)
 {
 	struct epoll_event events[EVENTS_A_ROUND];
 
 	while (!run_posted(loop)) {
-		int n = epoll_wait(loop->epoll_fd, events, EVENTS_A_ROUND, -1);
+		int n = epoll_wait(loop->epoll_fd, events, EVENTS_A_ROUND, end_pauses(loop));
 
 		for (int i = 0; i < n; i++) {
 			struct loop_handle *h = events[i].data.ptr;

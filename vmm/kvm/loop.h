@@ -29,6 +29,8 @@ void loop_free(struct loop *loop);
  * file): the caller does without. */
 struct loop_handle *loop_add(struct loop *loop, int fd, uint32_t events, loop_fn fn, void *opaque);
 void loop_set_events(struct loop_handle *handle, uint32_t events);
+/* For so long only EPOLLHUP and EPOLLERR are told; then it goes on with its events. For what is ready and cannot be served now. */
+void loop_pause(struct loop_handle *handle, uint64_t ms);
 /* NULL is allowed. */
 void loop_remove(struct loop_handle *handle);
 
