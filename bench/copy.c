@@ -72,6 +72,7 @@ static int write_all(int fd, int report, uint64_t bytes, bool huge)
 	if (!mem)
 		return 1;
 	fill(mem, bytes);
+	process_warm_memory(bytes);
 	if (read(fd, &byte, 1) != 1)
 		return 1;
 	start = clock_now_ns();

@@ -94,7 +94,7 @@ void measure_bulk(struct bench *b)
 				samples_add(&raw->ours, 1024e3 / bench_ms(r.total_ns));
 		}
 		if (!run)
-			continue; /* memory that the machine has never used costs it extra */
+			continue; /* to warm up */
 		capped_qemu(b, plan, capped);
 		copy_once(b, false, false, &raw->ref);
 		copy_once(b, false, true, &busy->ref);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -81,6 +82,25 @@ bool child_start(struct child *child, char *const *argv, const char *errors, uin
 		return why_set(why, "cannot start %s: %s", argv[0], strerror(errno));
 	child->pid = pid;
 	return true;
+}
+
+void process_warm_memory(uint64_t bytes)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (p == MAP_FAILED)
+			_exit(1);
+		madvise(p, bytes, MADV_HUGEPAGE);
+		for (uint64_t at = 0; at < bytes; at += 4096)
+			*(volatile uint8_t *)(p + at) = 1;
+		_exit(0);
+	}
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR && !interrupt_signal)
+		;
 }
 
 void child_kill(struct child *child)

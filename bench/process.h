@@ -40,6 +40,11 @@ void child_kill(struct child *child);
 /* Its last line on standard error, or "". */
 const char *child_last_words(const struct child *child, struct why *buffer);
 
+/* Have this machine own as much free memory, in huge pages: a process takes it, touches it and ends. Where this is a guest itself, memory
+ * that it has not used for some seconds may be back at its host, and to touch that takes ten times as long (measured: 0.3 and 3 to 5 s
+ * a GiB); which process of a comparison meets it is chance. */
+void process_warm_memory(uint64_t bytes);
+
 /* As poll(). 0: deadline_ns (CLOCK_MONOTONIC) is over; -1: interrupted. */
 int wait_fds(struct pollfd *fds, nfds_t n, uint64_t deadline_ns);
 /* Wait until a socket's name is in the file system and somebody listens there; connect to it. The
