@@ -121,8 +121,8 @@ $(G)/smp.elf: $(G)/ap.o
 
 UNIT_0 := bitmap bytes disk_bitmap error hbitmap hbitmap_limits hbitmap_memory hbitmap_parts \
 	units
-UNIT_1 := bus channel channel_failures cpuid dirty_log loop memory runstate section stream stream_large \
-	transport vcpu_tsc \
+UNIT_1 := bus channel channel_failures clocks cpuid dirty_log loop memory runstate section stream stream_large \
+	transport \
 	vmstate vmstate_containers vmstate_describe vmstate_hostile vmstate_json vmstate_kinds vmstate_list \
 	vmstate_loops vmstate_random vmstate_section
 UNIT_2 := acpi acpi_pm backup block bzimage chardev devicetree devicetree_virtio loader multiboot pvh uart uart_line \
@@ -141,7 +141,7 @@ TESTS := $(UNIT_TESTS) $(INTEGRATION_TESTS)
 LINUX_TESTS := $(call integration,linux)
 # What is passed on a stock KVM in an emulated machine, besides tests/nested/run: all unit tests that use KVM, and as many of the others
 # as there is time for there.
-NESTED_TESTS := $(call unit,chardev configuration cpuid dirty_log memory ram_dirty uart uart_line vcpu_tsc virtio_mmio \
+NESTED_TESTS := $(call unit,chardev clocks configuration cpuid dirty_log memory ram_dirty uart uart_line virtio_mmio \
 		virtio_queue) \
 	$(LINUX_TESTS) $(call integration,boot cli images machines passes uri)
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vmm/base/cleanup.h"
+#include "vmm/base/clock.h"
 
 /* Below the APICs' page and above RAM's end: where Intel CPUs without unrestricted guest keep a TSS and a page table. */
 #define IDENTITY_MAP_ADDRESS UINT64_C(0xfeffc000)
@@ -204,18 +205,46 @@ static bool clock_pre_save(void *opaque, struct error **errp)
 	if (!kvm_vm_ioctl(&st->vm->kvm, KVM_GET_CLOCK, &data, "KVM_GET_CLOCK", errp))
 		return false;
 	st->clock = data.clock;
+	st->realtime = data.flags & KVM_CLOCK_REALTIME ? data.realtime : clock_realtime_ns();
 	return true;
 }
 
 static bool clock_post_load(void *opaque, uint32_t version_id, struct error **errp)
 {
 	struct clock_state *st = opaque;
-	struct kvm_clock_data data = { .clock = st->clock };
+	struct kvm_clock_data data = { .clock = st->clock + clock_missed_ns(st->realtime) };
 
 	(void)version_id;
 	return kvm_vm_ioctl(&st->vm->kvm, KVM_SET_CLOCK, &data, "KVM_SET_CLOCK", errp);
 }
 
+static bool clock_pre_load(void *opaque, struct error **errp)
+{
+	struct clock_state *st = opaque;
+
+	(void)errp;
+	st->realtime = 0; /* older streams do not have it */
+	return true;
+}
+
+static bool clock_has_realtime(const void *opaque)
+{
+	const struct clock_state *st = opaque;
+
+	return st->realtime != 0;
+}
+
+static const struct vmstate_field clock_realtime_fields[] = {
+	VMSTATE_ONE(UINT64, realtime, struct clock_state),
+	VMSTATE_END,
+};
+static const struct vmstate_desc clock_realtime_vmstate = {
+	.name = "kvmclock/realtime",
+	.version_id = 1,
+	.minimum_version_id = 1,
+	.fields = clock_realtime_fields,
+	.needed = clock_has_realtime,
+};
 static const struct vmstate_field clock_fields[] = {
 	VMSTATE_ONE(UINT64, clock, struct clock_state),
 	VMSTATE_END,
@@ -225,7 +254,9 @@ const struct vmstate_desc clock_vmstate = {
 	.version_id = 1,
 	.minimum_version_id = 1,
 	.fields = clock_fields,
+	.subsections = (const struct vmstate_desc *const[]){ &clock_realtime_vmstate, NULL },
 	.pre_save = clock_pre_save,
+	.pre_load = clock_pre_load,
 	.post_load = clock_post_load,
 };
 

@@ -44,7 +44,8 @@ struct pit_state {
 
 struct clock_state {
 	struct vm *vm;
-	uint64_t clock; /* ns of kvmclock */
+	uint64_t clock;	   /* ns of kvmclock */
+	uint64_t realtime; /* of the host, ns, when the clock was read; 0: not known */
 };
 
 extern const struct vmstate_desc pic_vmstate, ioapic_vmstate, pit_vmstate, clock_vmstate;

@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 
 #include "vmm/base/cleanup.h"
+#include "vmm/base/clock.h"
 #include "vmm/kvm/vcpu_tsc.h"
 
 #define MSR_IA32_TSC_DEADLINE 0x6e0
@@ -93,15 +94,46 @@ static bool vcpu_pre_save(void *opaque, struct error **errp)
 static bool vcpu_post_load(void *opaque, uint32_t version_id, struct error **errp)
 {
 	(void)version_id;
+	vcpu_advance_tsc(opaque);
 	return vcpu_state_write(opaque, errp);
 }
+
+static bool vcpu_pre_load(void *opaque, struct error **errp)
+{
+	struct vcpu_state *st = opaque;
+
+	(void)errp;
+	st->realtime = 0; /* older streams do not have it */
+	return true;
+}
+
+static bool vcpu_has_realtime(const void *opaque)
+{
+	const struct vcpu_state *st = opaque;
+
+	return st->realtime != 0;
+}
+
+static const struct vmstate_field realtime_fields[] = {
+	VMSTATE_ONE(UINT64, realtime, struct vcpu_state),
+	VMSTATE_END,
+};
+static const struct vmstate_desc realtime_vmstate = {
+	.name = "cpu/realtime",
+	.version_id = 1,
+	.minimum_version_id = 1,
+	.fields = realtime_fields,
+	.needed = vcpu_has_realtime,
+};
 
 const struct vmstate_desc vcpu_vmstate = {
 	.name = "cpu",
 	.version_id = 1,
 	.minimum_version_id = 1,
 	.fields = vcpu_fields,
+	.subsections = (const struct vmstate_desc *const[]){ &realtime_vmstate, NULL },
 	.pre_save = vcpu_pre_save,
+	.pre_load = vcpu_pre_load,
 	.post_load = vcpu_post_load,
 };
 
@@ -405,6 +437,7 @@ static bool read_msrs(struct vcpu_state *st, struct error **errp)
 	struct msr_call call;
 	uint32_t at = 0;
 
+	st->realtime = clock_realtime_ns();
 	while (at < st->nmsrs) {
 		uint32_t n = MIN_OF(st->nmsrs - at, MSRS_A_CALL);
 		int done;

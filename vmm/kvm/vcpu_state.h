@@ -53,6 +53,7 @@ struct vcpu_state {
 	uint8_t lapic[VCPU_LAPIC_BYTES];
 	uint32_t nmsrs;
 	struct vcpu_msr *msrs; /* owned */
+	uint64_t realtime;     /* of the host, ns, when the MSRs were read; 0: not known */
 };
 
 extern const struct vmstate_desc vcpu_vmstate;

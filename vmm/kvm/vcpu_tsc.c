@@ -4,6 +4,25 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 
+#include "vmm/base/clock.h"
+
+static struct vcpu_msr *find_tsc(struct vcpu_state *state)
+{
+	for (uint32_t i = 0; i < state->nmsrs; i++)
+		if (state->msrs[i].index == MSR_IA32_TSC)
+			return &state->msrs[i];
+	return NULL;
+}
+
+void vcpu_advance_tsc(struct vcpu_state *state)
+{
+	struct vcpu_msr *tsc = find_tsc(state);
+
+	if (tsc)
+		tsc->value += clock_missed_ns(state->realtime) / NS_PER_US *
+			      state->vcpu->vm->tsc_khz / 1000;
+}
+
 static bool read_tsc(struct vcpu *vcpu, uint64_t *value, struct error **errp)
 {
 	/* struct kvm_msrs with room for one entry. */
@@ -46,8 +65,7 @@ static bool correct(struct vcpu *vcpu, uint64_t value, struct error **errp)
 
 bool vcpu_correct_tsc(struct vcpu_state *state, struct error **errp)
 {
-	for (uint32_t i = 0; i < state->nmsrs; i++)
-		if (state->msrs[i].index == MSR_IA32_TSC)
-			return correct(state->vcpu, state->msrs[i].value, errp);
-	return true;
+	struct vcpu_msr *tsc = find_tsc(state);
+
+	return !tsc || correct(state->vcpu, tsc->value, errp);
 }
