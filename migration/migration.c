@@ -2,7 +2,9 @@
 #include "migration/migration.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <sys/eventfd.h>
 
 #include "vmm/base/cleanup.h"
 #include "vmm/base/clock.h"
@@ -40,7 +42,7 @@ void migration_init(struct migration *m, const struct migration_observer *observ
 {
 	pthread_condattr_t attr;
 
-	*m = (struct migration){ .observer = *observer };
+	*m = (struct migration){ .observer = *observer, .cancel_fd = -1 };
 	migration_params_init(&m->params);
 	migration_caps_init(&m->caps);
 	pthread_mutex_init(&m->lock, NULL);
@@ -61,6 +63,8 @@ void migration_release(struct migration *m)
 {
 	migration_cancel(m);
 	migration_wait(m);
+	if (m->cancel_fd >= 0)
+		close(m->cancel_fd);
 	drop_notices(m);
 	error_free(m->error);
 	address_free(m->address);
@@ -120,6 +124,20 @@ static bool check_startable(struct migration *m, struct vm *vm, struct error **e
 	}
 }
 
+/* For a new attempt: there, and not readable. */
+static bool ready_cancel_fd(struct migration *m, struct error **errp)
+{
+	uint64_t count;
+
+	if (m->cancel_fd < 0)
+		m->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (m->cancel_fd >= 0 &&
+	    (read(m->cancel_fd, &count, sizeof(count)) >= 0 || errno == EAGAIN))
+		return true;
+	error_set_errno(errp, errno, "migration: eventfd");
+	return false;
+}
+
 bool migration_start(struct migration *m, const struct migration_machine *machine, const char *uri,
 		     struct error **errp)
 {
@@ -133,6 +151,10 @@ bool migration_start(struct migration *m, const struct migration_machine *machin
 		return false;
 	}
 	migration_wait(m); /* the last attempt has set its last status and cleans up */
+	if (!ready_cancel_fd(m, errp)) {
+		address_free(addr);
+		return false;
+	}
 	pthread_mutex_lock(&m->lock);
 	m->machine = *machine;
 	address_free(m->address);
@@ -158,10 +180,14 @@ bool migration_start(struct migration *m, const struct migration_machine *machin
 
 void migration_cancel(struct migration *m)
 {
+	uint64_t one = 1;
+
 	pthread_mutex_lock(&m->lock);
 	if (statuses[m->status].active && !m->cancel && !m->handed_over) {
 		m->cancel = true;
 		m->status = MIGRATION_CANCELLING;
+		if (write(m->cancel_fd, &one, sizeof(one)) < 0)
+			assert(errno == EAGAIN);
 		if (m->channel)
 			channel_cancel(m->channel);
 		pthread_cond_broadcast(&m->cond);

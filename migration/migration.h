@@ -110,6 +110,7 @@ struct migration {
 	bool thread_running;	  /* to be joined */
 	pthread_t thread;
 	/* set at the start of an attempt */
+	int cancel_fd; /* an eventfd, readable once cancelled, for who has no channel yet; -1: no attempt was */
 	struct migration_machine machine;
 	struct address *address;
 };

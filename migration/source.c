@@ -129,7 +129,7 @@ bool source_stream_ok(struct source *src, struct error **errp)
 
 static bool connect_run(struct source *src, struct error **errp)
 {
-	src->ch = channel_connect(src->m->address, errp);
+	src->ch = channel_connect(src->m->address, src->m->cancel_fd, errp);
 	if (!src->ch)
 		return false;
 	pthread_mutex_lock(&src->m->lock);

@@ -208,25 +208,59 @@ static struct addrinfo *resolve(const struct address *addr, int flags, struct er
 	return list;
 }
 
-/* 0, or an errno. The descriptor is non-blocking. */
-static int connect_within(int fd, const struct addrinfo *ai, int timeout_ms)
+/* 0 when fd (-1: none) can be written, ETIMEDOUT, ECANCELED, or another errno. */
+static int wait_connected(int fd, int cancel_fd, int timeout_ms)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
-	int err = 0;
-	socklen_t len = sizeof(err);
+	struct pollfd pfds[2] = { { .fd = fd, .events = POLLOUT },
+				  { .fd = cancel_fd, .events = POLLIN } };
 	int n;
 
-	if (connect(fd, ai->ai_addr, ai->ai_addrlen) == 0)
+	do {
+		n = poll(pfds, 2, timeout_ms);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno;
+	if (pfds[1].revents)
+		return ECANCELED;
+	return n ? 0 : ETIMEDOUT;
+}
+
+/* 0, or an errno. The descriptor is non-blocking. */
+static int connect_within(int fd, const struct sockaddr *sa, socklen_t sa_len, int cancel_fd)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	if (connect(fd, sa, sa_len) == 0)
 		return 0;
 	if (errno != EINPROGRESS)
 		return errno;
-	do {
-		n = poll(&pfd, 1, timeout_ms);
-	} while (n < 0 && errno == EINTR);
-	if (n == 0)
-		return ETIMEDOUT;
-	getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
+	err = wait_connected(fd, cancel_fd, TRANSPORT_CONNECT_TIMEOUT_MS);
+	if (!err)
+		getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
 	return err;
+}
+
+/* unix_connect() with an end. Nothing tells when a full queue has room again. */
+static int unix_connect_within(const struct address *addr, int cancel_fd, struct error **errp)
+{
+	int tries = TRANSPORT_CONNECT_TIMEOUT_MS / TRANSPORT_CONNECT_RETRY_MS;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int err = fd < 0 ? errno : ETIMEDOUT;
+	struct sockaddr_un sun;
+
+	unix_sockaddr(addr->path, &sun);
+	while (fd >= 0 && err == ETIMEDOUT && tries--) {
+		err = connect_within(fd, (struct sockaddr *)&sun, sizeof(sun), cancel_fd);
+		if (err == EAGAIN)
+			err = wait_connected(-1, cancel_fd, TRANSPORT_CONNECT_RETRY_MS);
+	}
+	if (!err)
+		return fd;
+	error_set_errno(errp, err, "%s: cannot connect", addr->uri);
+	if (fd >= 0)
+		close(fd);
+	return -1;
 }
 
 static void tune_tcp(int fd)
@@ -242,17 +276,17 @@ static void tune_tcp(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
 }
 
-static int tcp_connect(const struct address *addr, struct error **errp)
+static int tcp_connect(const struct address *addr, int cancel_fd, struct error **errp)
 {
 	struct addrinfo *list = resolve(addr, 0, errp);
 	int err = 0;
 
 	if (!list)
 		return -1;
-	for (struct addrinfo *ai = list; ai; ai = ai->ai_next) {
+	for (struct addrinfo *ai = list; ai && err != ECANCELED; ai = ai->ai_next) {
 		int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-		err = fd < 0 ? errno : connect_within(fd, ai, TRANSPORT_CONNECT_TIMEOUT_MS);
+		err = fd < 0 ? errno : connect_within(fd, ai->ai_addr, ai->ai_addrlen, cancel_fd);
 		if (!err) {
 			tune_tcp(fd);
 			freeaddrinfo(list);
@@ -266,7 +300,7 @@ static int tcp_connect(const struct address *addr, struct error **errp)
 	return -1;
 }
 
-struct channel *channel_connect(const struct address *addr, struct error **errp)
+struct channel *channel_connect(const struct address *addr, int cancel_fd, struct error **errp)
 {
 	int fd = -1;
 
@@ -277,10 +311,10 @@ struct channel *channel_connect(const struct address *addr, struct error **errp)
 		fd = addr->fd;
 		break;
 	case ADDRESS_UNIX:
-		fd = unix_connect(addr->path, errp);
+		fd = unix_connect_within(addr, cancel_fd, errp);
 		break;
 	case ADDRESS_TCP:
-		fd = tcp_connect(addr, errp);
+		fd = tcp_connect(addr, cancel_fd, errp);
 		break;
 	}
 	return fd < 0 ? NULL : channel_from_fd(fd, addr->uri, errp);

@@ -18,6 +18,8 @@
 #include "migration/stream/channel.h"
 #include "vmm/base/error.h"
 
+/* How soon a UNIX socket is tried again whose queue is full. */
+#define TRANSPORT_CONNECT_RETRY_MS 100
 /* How soon a listener looks again that lacked a descriptor. */
 #define TRANSPORT_ACCEPT_RETRY_MS 100
 #define TRANSPORT_CONNECT_TIMEOUT_MS 10000
@@ -39,8 +41,9 @@ struct address {
 struct address *address_parse(const char *uri, struct error **errp);
 void address_free(struct address *addr);
 
-/* The sending side: connects, or creates the file. An fd: descriptor is taken over. */
-struct channel *channel_connect(const struct address *addr, struct error **errp);
+/* The sending side: connects, or creates the file. An fd: descriptor is taken over. Waiting for a peer ends with an error after
+ * TRANSPORT_CONNECT_TIMEOUT_MS, and as soon as cancel_fd (an eventfd; -1: none) is readable. Looking up a name is not ended by it. */
+struct channel *channel_connect(const struct address *addr, int cancel_fd, struct error **errp);
 
 /* The receiving side. For sockets a listener waits for connections; for fd: and file: the first accept gives the
  * channel and a second one fails. */

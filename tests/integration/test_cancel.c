@@ -55,6 +55,29 @@ Test(cancel, setup)
 	expect_next_to_work(source, b);
 }
 
+/* While connecting: the peer's queue is full, and nobody takes from it. */
+Test(cancel, connecting)
+{
+	struct beats *b = new_beats();
+	struct side *source = start_work("source", b, "");
+	char *path = world_path("full");
+	int listen_fd = listen_unix(path), fds[64];
+	unsigned int n = 0;
+
+	while ((fds[n] = connect_unix(path)) >= 0)
+		cr_assert_lt(++n, 64);
+	begin_migration(source, text_format("unix:%s", path));
+	await_migration(source, "setup");
+	await_beats(b, 20);
+	cr_assert_str_eq(json_text(query_migrate(source), "status"), "setup");
+	cancel_migration(source);
+	expect_cancelled(source, b);
+	while (n)
+		close(fds[--n]);
+	close(listen_fd);
+	expect_next_to_work(source, b);
+}
+
 Test(cancel, in_a_pass)
 {
 	struct beats *b = new_beats();

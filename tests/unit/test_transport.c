@@ -8,8 +8,10 @@
  */
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -144,7 +146,7 @@ static void check_connections(struct listener *l)
 	expect_ok(peer, err);
 	cr_assert(listener_can_repeat(l));
 	for (unsigned int i = 0; i < 3; i++) {
-		struct channel *a = channel_connect(peer, &err), *b;
+		struct channel *a = channel_connect(peer, -1, &err), *b;
 
 		expect_ok(a, err);
 		b = listener_accept(l, &err);
@@ -170,7 +172,7 @@ Test(transport, unix_sockets_connect)
 
 	scratch_make(dir);
 	addr = address_of("unix:", dir, "/a.sock");
-	cr_assert_null(channel_connect(addr, &err));
+	cr_assert_null(channel_connect(addr, -1, &err));
 	expect_error(err, "/a.sock: cannot connect");
 	l = listener_open(addr, &err);
 	expect_ok(l, err);
@@ -223,27 +225,37 @@ Test(transport, a_dead_socket_is_replaced_and_a_live_one_is_not)
 	scratch_remove(dir);
 }
 
+/* Connections until there is no room for another one; how many. */
+static unsigned int fill_queue(const char *path, int peers[static 64])
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	unsigned int n = 0;
+
+	strcpy(sun.sun_path, path);
+	do {
+		cr_assert_lt(n, 64);
+		peers[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	} while (connect(peers[n++], (struct sockaddr *)&sun, sizeof(sun)) == 0);
+	cr_assert_eq(errno, EAGAIN);
+	return n;
+}
+
 /*
  * Somebody who listens but does not get round to accepting is alive: asking must neither hang nor
  * take the name.
  */
 Test(transport, a_live_socket_with_a_full_queue_is_refused, .timeout = 60)
 {
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	struct error *err = NULL;
 	int live, peers[64];
-	unsigned int n = 0;
-	char dir[64];
+	unsigned int n;
+	char dir[64], path[100];
 
 	scratch_make(dir);
-	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/a.sock", dir);
-	live = raw_listen(sun.sun_path, 1);
-	do {
-		cr_assert_lt(n, 64);
-		peers[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	} while (connect(peers[n++], (struct sockaddr *)&sun, sizeof(sun)) == 0);
-	cr_assert_eq(errno, EAGAIN);
-	cr_assert_eq(unix_listen(sun.sun_path, &err), -1);
+	snprintf(path, sizeof(path), "%s/a.sock", dir);
+	live = raw_listen(path, 1);
+	n = fill_queue(path, peers);
+	cr_assert_eq(unix_listen(path, &err), -1);
 	expect_error(err, "cannot listen");
 	while (n)
 		close(peers[--n]);
@@ -319,13 +331,13 @@ Test(transport, tcp_errors_name_the_address)
 	cr_assert_eq(getsockname(mute, (struct sockaddr *)&sin, &len), 0);
 	snprintf(uri, sizeof(uri), "tcp:127.0.0.1:%u", ntohs(sin.sin_port));
 	gone = address_parse(uri, NULL);
-	cr_assert_null(channel_connect(gone, &err));
+	cr_assert_null(channel_connect(gone, -1, &err));
 	cr_assert_not_null(strstr(error_msg(err), gone->uri));
 	expect_error(err, "cannot connect");
 	close(mute);
 	listener_free(l);
 	bad = address_parse("tcp:127.0.0.1:no-such-service", NULL);
-	cr_assert_null(channel_connect(bad, &err));
+	cr_assert_null(channel_connect(bad, -1, &err));
 	expect_error(err, "cannot resolve");
 	cr_assert_null(listener_open(bad, &err));
 	expect_error(err, "cannot resolve");
@@ -333,6 +345,83 @@ Test(transport, tcp_errors_name_the_address)
 	address_free(taken);
 	address_free(gone);
 	address_free(bad);
+}
+
+static int loopback_socket(struct sockaddr_in *sin)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	cr_assert_geq(fd, 0);
+	sin->sin_family = AF_INET;
+	sin->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	return fd;
+}
+
+/* A listener whose queue the caller's connections fill answers no further one, as a host that is switched off does. */
+static int silent_listener(char uri[40], int fds[static 64], unsigned int *n)
+{
+	struct sockaddr_in sin = { 0 };
+	int listen_fd = loopback_socket(&sin);
+	socklen_t len = sizeof(sin);
+	struct pollfd pfd = { .events = POLLOUT };
+
+	cr_assert_eq(bind(listen_fd, (struct sockaddr *)&sin, len), 0);
+	cr_assert_eq(listen(listen_fd, 0), 0);
+	cr_assert_eq(getsockname(listen_fd, (struct sockaddr *)&sin, &len), 0);
+	snprintf(uri, 40, "tcp:127.0.0.1:%u", ntohs(sin.sin_port));
+	*n = 0;
+	do {
+		cr_assert_lt(*n, 64);
+		pfd.fd = fds[(*n)++] = loopback_socket(&sin);
+		if (connect(pfd.fd, (struct sockaddr *)&sin, len) < 0)
+			cr_assert_eq(errno, EINPROGRESS);
+	} while (poll(&pfd, 1, 100) > 0);
+	return listen_fd;
+}
+
+/* Without being called off these would end by "timed out". */
+static void expect_called_off(const char *uri)
+{
+	struct address *addr = address_parse(uri, NULL);
+	int cancel_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct error *err = NULL;
+
+	cr_assert_null(channel_connect(addr, cancel_fd, &err));
+	cr_assert_not_null(strstr(error_msg(err), uri));
+	expect_error(err, strerror(ECANCELED));
+	close(cancel_fd);
+	address_free(addr);
+}
+
+Test(transport, connecting_to_a_silent_host_is_called_off, .timeout = 60)
+{
+	unsigned int n;
+	int fds[64], listen_fd;
+	char uri[40];
+
+	listen_fd = silent_listener(uri, fds, &n);
+	expect_called_off(uri);
+	while (n)
+		close(fds[--n]);
+	close(listen_fd);
+}
+
+Test(transport, connecting_to_a_full_queue_is_called_off, .timeout = 60)
+{
+	char dir[64], uri[100];
+	const char *path = uri + strlen("unix:");
+	unsigned int n;
+	int live, fds[64];
+
+	scratch_make(dir);
+	snprintf(uri, sizeof(uri), "unix:%s/a.sock", dir);
+	live = raw_listen(path, 1);
+	n = fill_queue(path, fds);
+	expect_called_off(uri);
+	while (n)
+		close(fds[--n]);
+	close(live);
+	scratch_remove(dir);
 }
 
 #define LAST_WORDS 150000u
@@ -407,7 +496,7 @@ Test(transport, inherited_descriptors_give_one_channel)
 	l = listener_open(in, &err);
 	expect_ok(l, err);
 	cr_assert_not(listener_can_repeat(l));
-	a = channel_connect(out, &err);
+	a = channel_connect(out, -1, &err);
 	expect_ok(a, err);
 	b = listener_accept(l, &err);
 	expect_ok(b, err);
@@ -418,7 +507,7 @@ Test(transport, inherited_descriptors_give_one_channel)
 	channel_free(a);
 	channel_free(b);
 	listener_free(l);
-	cr_assert_null(channel_connect(out, &err)); /* closed by now */
+	cr_assert_null(channel_connect(out, -1, &err)); /* closed by now */
 	expect_error(err, out->uri);
 	address_free(in);
 	address_free(out);
@@ -436,7 +525,7 @@ Test(transport, files_are_written_and_read)
 	addr = address_of("file:", dir, "/state");
 	cr_assert_null(listener_open(addr, &err));
 	expect_error(err, "cannot open");
-	ch = channel_connect(addr, &err);
+	ch = channel_connect(addr, -1, &err);
 	expect_ok(ch, err);
 	send_text(ch, "saved");
 	expect_ok(channel_finish(ch, &err), err);
@@ -580,7 +669,7 @@ static void starve(struct starved *s)
 	scratch_make(s->dir);
 	s->addr = address_of("unix:", s->dir, "/a.sock");
 	s->a.l = listener_open(s->addr, NULL);
-	s->peer = channel_connect(s->addr, NULL);
+	s->peer = channel_connect(s->addr, -1, NULL);
 	cr_assert(s->a.l && s->peer);
 	log_set_sink(count_warning, LOG_WARN);
 	s->before = limit_descriptors(NONE_FREE);
