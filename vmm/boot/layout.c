@@ -43,7 +43,8 @@ uint8_t *boot_kernel_room(struct memory *mem, uint64_t gpa, uint64_t size, struc
 		uint64_t start, end;
 		const char *what;
 	} taken[] = {
-		{ BOOT_INFO, BOOT_AREA_END, "boot information" },
+		{ BOOT_INFO, BOOT_INFO_AREA_END, "boot information" },
+		{ BOOT_FDT, BOOT_AREA_END, "device tree" },
 		{ BOOT_ACPI, BOOT_HIGH_RAM, "ACPI tables" },
 	};
 	uint8_t *host = memory_host(mem, gpa, size);

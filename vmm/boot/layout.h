@@ -2,9 +2,10 @@
 /*
  * What every boot protocol needs: the images, where things lie in guest memory, and what RAM there is.
  *
+ *	0x00400  a PC keeps its BIOS data there: only where a kernel looks for it, by Multiboot
  *	0x06000  what the protocol tells the kernel: hvm_start_info, zero page or Multiboot information (4 KiB)
  *	0x07000  command line (4 KiB)
- *	0x08000  GDT, and from 0x9000 page tables for the first 4 GiB: only where a kernel begins in 64-bit mode
+ *	0x08000  GDT, and from 0x9000 page tables for the first 4 GiB: only where a kernel begins in 64-bit mode, which is above 1 MiB
  *	0x20000  device tree, 68 KiB, reserved in the memory map
  *	0x9fc00  a PC keeps its extended BIOS data, video memory and ROMs up to 1 MiB: reserved
  *	0xe0000  ACPI tables, where firmware would have them (acpi.h)
@@ -24,6 +25,7 @@
 #define BOOT_INFO 0x6000u
 #define BOOT_INFO_END 0x7000u
 #define BOOT_CMDLINE 0x7000u
+#define BOOT_INFO_AREA_END 0x8000u /* with the command line */
 #define BOOT_GDT 0x8000u
 #define BOOT_PAGE_TABLES 0x9000u
 #define BOOT_FDT 0x20000u
