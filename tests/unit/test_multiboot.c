@@ -55,15 +55,15 @@ static const struct header good = {
 	ADDRESSES | ALIGN | MEMORY, 0x100020, 0x100000, 0x100100, 0x100200, 0x100040
 };
 
-static bool load(struct memory *mem, const struct image *im, uint64_t initrd_bytes,
-		 struct kvm_regs *regs, struct error **errp)
+static bool load_with(struct memory *mem, const struct image *im, uint64_t initrd_bytes,
+		      const char *cmdline, struct kvm_regs *regs, struct error **errp)
 {
 	uint8_t *initrd = malloc(initrd_bytes ? initrd_bytes : 1);
 	struct boot_images images = { .kernel = im->data,
 				      .kernel_bytes = im->len,
 				      .initrd = initrd,
 				      .initrd_bytes = initrd_bytes,
-				      .cmdline = "verbose",
+				      .cmdline = cmdline,
 				      .fdt = "tree",
 				      .fdt_bytes = 4 };
 	bool ok;
@@ -72,6 +72,12 @@ static bool load(struct memory *mem, const struct image *im, uint64_t initrd_byt
 	ok = multiboot_load(mem, &images, regs, errp);
 	free(initrd);
 	return ok;
+}
+
+static bool load(struct memory *mem, const struct image *im, uint64_t initrd_bytes,
+		 struct kvm_regs *regs, struct error **errp)
+{
+	return load_with(mem, im, initrd_bytes, "verbose", regs, errp);
 }
 
 /* Load and free an image. It must fail with these words, or (NULL) succeed. */
@@ -199,6 +205,11 @@ Test(multiboot, addresses_that_cannot_be)
 		  "outside the guest's RAM" },
 		{ { ADDRESSES, 0xfffffff0, 0xfffffff0, 0, 0, 0 }, "outside the guest's RAM" },
 		{ { ADDRESSES, 0x7000, 0x6fe0, 0, 0, 0 }, "overlaps the boot information" },
+		{ { ADDRESSES, 0x8020, 0x8000, 0, 0, 0 }, NULL },
+		{ { ADDRESSES, 0x801f, 0x7fff, 0, 0, 0 }, "overlaps the boot information" },
+		{ { ADDRESSES, 0x8020, 0x8000, 0, 0x20000, 0 }, NULL },
+		{ { ADDRESSES, 0x8020, 0x8000, 0, 0x20001, 0 }, "overlaps the device tree" },
+		{ { ADDRESSES, 0x31020, 0x31000, 0, 0, 0 }, NULL },
 		{ { ADDRESSES, 0xe0000, 0xdfff0, 0, 0, 0 }, "overlaps the ACPI tables" },
 	};
 
@@ -287,7 +298,7 @@ Test(multiboot, the_information)
 	info = information(&mem, &regs);
 	cr_assert_eq(get_le32(info), 0x24d, "memory, command line, modules, map, loader's name");
 	cr_assert(get_le32(info + 4) == 639 && get_le32(info + 8) == 1024, "lower, upper KiB");
-	cr_assert_str_eq((const char *)ram + get_le32(info + 16), "verbose");
+	cr_assert_str_eq((const char *)ram + get_le32(info + 16), "kernel verbose");
 	cr_assert_eq(get_le32(info + 20), 1, "one module");
 	module = ram + get_le32(info + 24);
 	cr_assert(get_le32(module) == 0x1fe000 && get_le32(module + 4) == 0x1fe000 + 5000);
@@ -301,6 +312,58 @@ Test(multiboot, the_information)
 	expect_error(err, "initrd: ");
 	memory_release(&mem);
 	free(im.data);
+}
+
+/* The first word is for the image's path: kernels drop it. */
+Test(multiboot, the_longest_command_line)
+{
+	struct image im = image_of(1000, 64, &good);
+	struct error *err = NULL;
+	struct kvm_regs regs;
+	struct memory mem;
+	char cmdline[4096];
+	const char *seen;
+
+	memset(cmdline, 'x', sizeof(cmdline) - 1);
+	cmdline[sizeof(cmdline) - 1] = '\0';
+	machine_build(&mem, 2 * MIB);
+	mem.blocks[0].host[0x8000] = 0xcc;
+	expect_ok(load_with(&mem, &im, 0, cmdline, &regs, &err), err);
+	seen = (const char *)mem.blocks[0].host + get_le32(information(&mem, &regs) + 16);
+	cr_assert_eq(memcmp(seen, "kernel ", 7), 0);
+	cr_assert_str_eq(seen + 7, cmdline);
+	cr_assert_eq(mem.blocks[0].host[0x8000], 0xcc, "nothing behind it");
+	memory_release(&mem);
+	free(im.data);
+}
+
+/* A kernel that looks where a PC's BIOS would say how much memory there is finds what the information says. */
+Test(multiboot, the_bios_data_area)
+{
+	const struct header low = { ADDRESSES, 0x440, 0x400, 0, 0, 0x440 };
+	const struct header *headers[] = { &good, &low };
+
+	for (size_t i = 0; i < 2; i++) {
+		struct image im = image_of(1000, 64, headers[i]);
+		struct error *err = NULL;
+		struct kvm_regs regs;
+		struct memory mem;
+		const uint8_t *ram;
+
+		machine_build(&mem, 2 * MIB);
+		ram = mem.blocks[0].host;
+		expect_ok(load(&mem, &im, 0, &regs, &err), err);
+		if (headers[i] == &low) {
+			cr_assert_arr_eq(ram + 0x400, im.data, 1000, "the kernel lies over it");
+		} else {
+			cr_assert_eq(get_le16(ram + 0x400), 0x3f8, "COM1");
+			cr_assert_eq(get_le16(ram + 0x40e), 0x9fc0, "segment");
+			cr_assert_eq(get_le16(ram + 0x413), 639, "KiB");
+			cr_assert_eq(get_le16(ram + 0x9fc00), 1, "KiB of the extended area");
+		}
+		memory_release(&mem);
+		free(im.data);
+	}
 }
 
 /* Entries begin with the size of what follows. */

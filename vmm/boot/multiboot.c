@@ -50,7 +50,25 @@ struct info_area {
 _Static_assert(offsetof(struct information, mmap_length) == 44, "as in the specification");
 _Static_assert(offsetof(struct information, boot_loader_name) == 64, "as in the specification");
 _Static_assert(sizeof(struct mmap_entry) == 24, "as in the specification");
-_Static_assert(sizeof(struct info_area) <= BOOT_INFO_END - BOOT_INFO, "fits");
+
+/*
+ * Loaders put the image's path before the command line, and kernels drop the first word unseen; so there has to be one. It ends
+ * where the command line begins.
+ */
+static const char first_word[] = "kernel ";
+#define FIRST_WORD_LEN (sizeof(first_word) - 1)
+_Static_assert(BOOT_INFO_END == BOOT_CMDLINE, "the first word lies right before the command line");
+_Static_assert(sizeof(struct info_area) <= BOOT_INFO_END - BOOT_INFO - FIRST_WORD_LEN, "fits");
+
+/*
+ * Of a PC's BIOS data area, what tells how much memory there is below the ROMs. Xen, for one, puts its trampoline at the end that
+ * is named there, whatever the information says.
+ */
+#define BDA_COM1 0x400u /* port */
+#define BDA_EBDA_SEGMENT \
+	0x40eu /* address / 16 of the extended BIOS data area, which begins with its KiB */
+#define BDA_BASE_KIB 0x413u
+#define COM1_PORT 0x3f8u
 
 /* A header that lies inside the image. */
 struct header {
@@ -193,7 +211,7 @@ static bool write_information(struct memory *mem, const struct boot_images *imag
 				 INFO_LOADER_NAME,
 			.mem_lower = BOOT_LOW_RAM_END >> 10,
 			.mem_upper = (uint32_t)((boot_low_ram(mem) - BOOT_HIGH_RAM) >> 10),
-			.cmdline = BOOT_CMDLINE,
+			.cmdline = BOOT_CMDLINE - FIRST_WORD_LEN,
 			.mods_count = images->initrd_bytes ? 1 : 0,
 			.mods_addr = BOOT_INFO + offsetof(struct info_area, module),
 			.mmap_addr = BOOT_INFO + offsetof(struct info_area, mmap),
@@ -206,7 +224,24 @@ static bool write_information(struct memory *mem, const struct boot_images *imag
 	};
 
 	write_mmap(&area, mem);
-	return memory_write(mem, BOOT_INFO, &area, sizeof(area), errp);
+	return memory_write(mem, BOOT_INFO, &area, sizeof(area), errp) &&
+	       memory_write(mem, area.info.cmdline, first_word, FIRST_WORD_LEN, errp);
+}
+
+static bool put_u16(struct memory *mem, uint64_t gpa, uint16_t value, struct error **errp)
+{
+	uint8_t bytes[2];
+
+	put_le16(bytes, value);
+	return memory_write(mem, gpa, bytes, sizeof(bytes), errp);
+}
+
+static bool write_bios_data(struct memory *mem, struct error **errp)
+{
+	return put_u16(mem, BDA_COM1, COM1_PORT, errp) &&
+	       put_u16(mem, BDA_EBDA_SEGMENT, BOOT_LOW_RAM_END >> 4, errp) &&
+	       put_u16(mem, BDA_BASE_KIB, BOOT_LOW_RAM_END >> 10, errp) &&
+	       put_u16(mem, BOOT_LOW_RAM_END, 1, errp);
 }
 
 bool multiboot_load(struct memory *mem, const struct boot_images *images, struct kvm_regs *regs,
@@ -220,6 +255,9 @@ bool multiboot_load(struct memory *mem, const struct boot_images *images, struct
 	if (!find_header(images->kernel, images->kernel_bytes, &h))
 		return boot_bad_image(errp, "no Multiboot header");
 	if (!check_header(images->kernel, images->kernel_bytes, &h, errp))
+		return false;
+	/* First, so that it never lies over the kernel. */
+	if (!write_bios_data(mem, errp))
 		return false;
 	if (h.flags & HAS_ADDRESSES)
 		ok = load_by_addresses(mem, images, &h, &entry, &top, errp);

@@ -2,7 +2,8 @@
 /*
  * Multiboot 1: what many small kernels and the public KVM test images are made for. A header in the first 8 KiB says how to
  * load the image, by addresses of its own or as an ELF file; it is entered in 32-bit protected mode with a magic number in
- * eax and the Multiboot information in ebx: memory, memory map, command line, and the initrd as the one module.
+ * eax and the Multiboot information in ebx: memory, memory map, command line behind the word "kernel", and the initrd as the one
+ * module. There is no BIOS, but the words of a BIOS's data area that tell where the memory below 1 MiB ends.
  *
  * Source: Multiboot Specification 0.6.96.
  */
