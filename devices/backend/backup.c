@@ -405,6 +405,24 @@ static struct backup *backup_new(const struct backup_options *o)
 	return j;
 }
 
+/* What is written from now on would be in neither this backup nor the next one. An incremental one may copy what a disabled bitmap holds. */
+static bool check_recording(const struct backup *j, const struct backup_options *o,
+			    struct error **errp)
+{
+	struct disk_bitmap_info info;
+
+	for (unsigned int i = 0; o->bitmap && disk_bitmap_query(j->disk, i, &info); i++) {
+		if (o->incremental || info.enabled || strcmp(info.name, o->bitmap) != 0)
+			continue;
+		error_set(errp,
+			  "dirty bitmap '%s' is disabled and records nothing for the next backup: "
+			  "expected one that is enabled",
+			  o->bitmap);
+		return false;
+	}
+	return true;
+}
+
 /* Of a backup that does not start: a bitmap made for it goes, too. */
 static void forget_partial(struct backup *j, bool is_new)
 {
@@ -418,6 +436,8 @@ static bool start(struct backup *j, const struct backup_options *o, struct error
 	HBitmap **part = o->incremental ? &j->frozen : NULL;
 	int rc;
 
+	if (!check_recording(j, o, errp))
+		return false;
 	target.bytes = j->disk->bytes;
 	target.whole = !o->incremental;
 	j->todo = hbitmap_alloc(j->disk->bytes, BACKUP_CLUSTER_BITS);

@@ -12,7 +12,7 @@
  *
  * With a bitmap, an incremental backup copies what the bitmap holds, a full one everything; either way the bitmap starts anew with the point
  * in time. Unless the backup completes, the bitmap gets back what it held: nothing is lost, and the next backup with it has all of it.
- * While it runs the bitmap is busy.
+ * While it runs the bitmap is busy. A full one refuses a disabled bitmap, with which a chain cannot begin.
  *
  * `partial` keeps what was copied when a full, raw backup does not complete: NAME.partial-XXXXXX, and a dirty bitmap of the disk of the name
  * partial-XXXXXX, which holds what that file lacks, goes on recording, and travels as others do. The next backup with `partial` to the same NAME

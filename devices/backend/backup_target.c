@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <sys/stat.h>
 
 #include "devices/backend/qcow2.h"
@@ -28,10 +29,35 @@ static bool failed(struct backup_target *t, int error, struct error **errp)
 	return false;
 }
 
+/* With what it has behind it until it is whole, the name must fit, too. */
+static bool has_room(const char *path, struct error **errp)
+{
+	const size_t behind = strlen("." BACKUP_PARTIAL "XXXXXX");
+	scoped_free char *copy = xstrdup(path), *copy2 = xstrdup(path);
+	long most = pathconf(dirname(copy), _PC_NAME_MAX); /* -1: no folder, or no limit */
+	size_t len = strlen(basename(copy2));
+
+	if (most > 0 && len + behind > (size_t)most)
+		error_set(errp,
+			  "'%s': its name has %zu bytes, expected at most %zu: until it is whole "
+			  "'." BACKUP_PARTIAL "XXXXXX' is behind it",
+			  path, len, (size_t)most - behind);
+	else if (strlen(path) + behind >= PATH_MAX)
+		error_set(errp,
+			  "'%s': it has %zu bytes, expected at most %zu: until it is whole "
+			  "'." BACKUP_PARTIAL "XXXXXX' is behind it",
+			  path, strlen(path), PATH_MAX - 1 - behind);
+	else
+		return true;
+	return false;
+}
+
 static bool is_new(const char *path, struct error **errp)
 {
 	struct stat st;
 
+	if (*path && !has_room(path, errp))
+		return false;
 	if (!*path)
 		error_set(errp, "the target has no name: expected that of a new file");
 	else if (lstat(path, &st) == 0)

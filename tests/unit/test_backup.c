@@ -7,6 +7,7 @@
  * restore to (tests/restore.h). The limit of speed holds the copying back, so that it is known what comes when.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -95,7 +96,7 @@ static void change(struct disk *d, uint64_t most)
 static struct backup *begin(struct disk *d, const char *name, struct backup_options o,
 			    struct error **errp)
 {
-	char path[128];
+	char path[PATH_MAX + 128];
 
 	snprintf(path, sizeof(path), "%s%s%s", *name ? d->dir : "", *name ? "/" : "", name);
 	o.block = d->block;
@@ -636,6 +637,34 @@ Test(backup, an_image_that_has_become_shorter)
 	disk_end(&d);
 }
 
+/* The longest name is one that fits with what is behind it until it is whole. */
+Test(backup, long_names)
+{
+	char name[NAME_MAX + 1], deep[PATH_MAX];
+	struct backup_options o = { 0 };
+	struct error *err = NULL;
+	struct disk d;
+	long most;
+
+	disk_make(&d, BLOCK_AUTO);
+	most = pathconf(d.dir, _PC_NAME_MAX);
+	cr_assert(most > 15 && most <= NAME_MAX);
+	memset(name, 'n', sizeof(name));
+	name[most - 14] = '\0';
+	cr_assert_null(begin(&d, name, o, &err));
+	cr_assert_not_null(strstr(error_msg(err), "expected at most"));
+	expect_error(err, "'.partial-XXXXXX' is behind it");
+	cr_assert_eq(scratch_count(d.dir), 1);
+	name[most - 15] = '\0';
+	expect_end(begin_ok(&d, name, o), BACKUP_COMPLETED, NULL);
+	for (size_t i = 0; i < sizeof(deep); i += 2)
+		memcpy(deep + i, "./", 2);
+	deep[PATH_MAX - 1] = '\0';
+	cr_assert_null(begin(&d, deep, o, &err));
+	expect_error(err, "bytes, expected at most 4080");
+	disk_end(&d);
+}
+
 Test(backup, refused)
 {
 	static const struct {
@@ -670,6 +699,18 @@ Test(backup, refused)
 		cr_assert_eq(scratch_count(d.dir), 2);
 		cr_assert_eq(dirty_bytes(&d), 65536);
 	}
+	/* A chain cannot begin with a bitmap that does not record; what it holds can be copied. */
+	cr_assert(disk_bitmap_enable(&d.bitmaps, "b", false, NULL));
+	o = (struct backup_options){ .bitmap = "b" };
+	cr_assert_null(begin(&d, "x", o, &err));
+	expect_error(err, "dirty bitmap 'b' is disabled");
+	cr_assert_eq(scratch_count(d.dir), 2);
+	cr_assert_eq(dirty_bytes(&d), 65536);
+	o.incremental = true;
+	o.target.format = BACKUP_QCOW2;
+	expect_end(begin_ok(&d, "x", o), BACKUP_COMPLETED, NULL);
+	cr_assert_eq(dirty_bytes(&d), 0);
+	cr_assert(disk_bitmap_enable(&d.bitmaps, "b", true, NULL));
 	/* One at a time; and its bitmap is its own. */
 	o = (struct backup_options){ .speed = CRAWL, .bitmap = "b" };
 	b = begin_ok(&d, "full", o);
