@@ -12,6 +12,7 @@
 #include "vmm/base/thread.h"
 
 #define PIECE_BYTES (UINT64_C(1) << 20) /* that are read at once */
+#define AREA_BITS 30			/* log2 of the bytes that become known to `todo` at once */
 #define HOLE_BYTES (UINT64_C(1) << 30)	/* that are passed over at once */
 #define PIECES_A_SECOND 10 /* at least, under a limit of speed, down to a cluster each */
 
@@ -32,7 +33,8 @@ struct backup {
 	HBitmap *lacked; /* what the partial one held */
 	/* block->lock */
 	pthread_cond_t wake;
-	HBitmap *todo; /* not copied yet */
+	HBitmap *todo;	    /* not copied yet, beside the untouched */
+	HBitmap *untouched; /* areas of which todo does not know yet: all of them is to be copied */
 	struct block_requests held;
 	uint64_t total, copied, speed;
 	uint64_t not_before; /* ns; when the next piece may be copied for which nobody waits */
@@ -52,10 +54,15 @@ struct piece {
 
 /* --- writes that come meanwhile --- */
 
+static bool has_any(const HBitmap *bits, const struct block_request *req)
+{
+	return hbitmap_next_dirty(bits, (int64_t)req->offset, (int64_t)req->bytes) >= 0;
+}
+
 static bool is_to_be_copied(const struct backup *j, const struct block_request *req)
 {
 	return req->bytes && req->offset < j->disk->bytes &&
-	       hbitmap_next_dirty(j->todo, (int64_t)req->offset, (int64_t)req->bytes) >= 0;
+	       (has_any(j->todo, req) || has_any(j->untouched, req));
 }
 
 bool backup_hold_locked(struct backup *j, struct block_request *req)
@@ -92,14 +99,30 @@ static void release_locked(struct backup *j, bool all)
 
 /* --- what is copied next --- */
 
-static bool first_piece(const struct backup *j, uint64_t from, uint64_t to, uint64_t max,
-			struct piece *p)
+/* The bits of a whole disk are not set at once: for a large one that takes long, while its guest and the main loop wait. */
+static void touch_area(struct backup *j, uint64_t at)
 {
+	uint64_t area = UINT64_C(1) << AREA_BITS, start = align_down(at, area);
+	uint64_t bytes = MIN_OF(area, j->disk->bytes - start);
+
+	hbitmap_reset(j->untouched, start, bytes);
+	hbitmap_set(j->todo, start, bytes);
+}
+
+static bool first_piece(struct backup *j, uint64_t from, uint64_t to, uint64_t max, struct piece *p)
+{
+	int64_t untouched = hbitmap_next_dirty(j->untouched, (int64_t)from, (int64_t)(to - from));
 	int64_t start, count;
 
-	if (!hbitmap_next_dirty_area(j->todo, (int64_t)from, (int64_t)to, (int64_t)max, &start,
-				     &count))
-		return false;
+	while (!hbitmap_next_dirty_area(j->todo, (int64_t)from,
+					untouched < 0 ? (int64_t)to : untouched, (int64_t)max,
+					&start, &count)) {
+		if (untouched < 0)
+			return false;
+		touch_area(j, (uint64_t)untouched);
+		from = (uint64_t)untouched;
+		untouched = -1;
+	}
 	*p = (struct piece){ .offset = (uint64_t)start, .bytes = (uint64_t)count };
 	return true;
 }
@@ -261,6 +284,14 @@ static bool is_set(struct backup *j, const bool *flag)
 	return set;
 }
 
+static void touch_all(struct backup *j)
+{
+	int64_t at;
+
+	while ((at = hbitmap_next_dirty(j->untouched, 0, INT64_MAX)) >= 0)
+		touch_area(j, (uint64_t)at);
+}
+
 /* True: the target is kept, with the bitmap of what it lacks. */
 static bool give_bitmaps_back(struct backup *j, bool completed)
 {
@@ -269,8 +300,10 @@ static bool give_bitmaps_back(struct backup *j, bool completed)
 
 	if (j->bitmap)
 		disk_bitmap_thaw(j->disk, j->bitmap, completed ? NULL : j->frozen);
-	if (j->partial)
+	if (j->partial) {
+		touch_all(j);
 		disk_bitmap_thaw(j->disk, j->partial, j->todo);
+	}
 	if (j->partial && !keep)
 		disk_bitmap_remove(j->disk, j->partial, NULL);
 	return keep;
@@ -290,6 +323,9 @@ static void *run(void *opaque)
 		end = BACKUP_COMPLETED;
 	kept = give_bitmaps_back(j, end == BACKUP_COMPLETED);
 	backup_target_free(take_ptr(j->target));
+	hbitmap_free(take_ptr(j->todo)); /* a large one takes its time */
+	hbitmap_free(take_ptr(j->frozen));
+	hbitmap_free(take_ptr(j->lacked));
 	pthread_mutex_lock(&j->block->lock);
 	j->end = end;
 	j->kept = kept;
@@ -340,8 +376,8 @@ static bool attach(struct backup *j, HBitmap **part, struct error **errp)
 		if (part)
 			hbitmap_merge(*part, *part, j->todo);
 		else
-			hbitmap_set(j->todo, 0, j->disk->bytes);
-		j->total = bytes_in(j->todo);
+			hbitmap_set(j->untouched, 0, j->disk->bytes);
+		j->total = part ? bytes_in(j->todo) : j->disk->bytes;
 		b->backup = j;
 	}
 	pthread_mutex_unlock(&b->lock);
@@ -441,8 +477,9 @@ static bool start(struct backup *j, const struct backup_options *o, struct error
 	target.bytes = j->disk->bytes;
 	target.whole = !o->incremental;
 	j->todo = hbitmap_alloc(j->disk->bytes, BACKUP_CLUSTER_BITS);
+	j->untouched = hbitmap_alloc(j->disk->bytes, AREA_BITS);
 	j->buffer = malloc(PIECE_BYTES);
-	if (!j->todo || !j->buffer) {
+	if (!j->todo || !j->untouched || !j->buffer) {
 		error_set(errp, "out of memory");
 		return false;
 	}
@@ -534,6 +571,7 @@ void backup_free(struct backup *j)
 	error_free(j->error);
 	pthread_cond_destroy(&j->wake);
 	hbitmap_free(j->todo);
+	hbitmap_free(j->untouched);
 	hbitmap_free(j->frozen);
 	hbitmap_free(j->lacked);
 	free(j->buffer);
