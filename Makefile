@@ -126,9 +126,9 @@ UNIT_1 := bus channel channel_failures clocks cpuid dirty_log loop memory runsta
 	vmstate vmstate_containers vmstate_describe vmstate_hostile vmstate_json vmstate_kinds vmstate_list \
 	vmstate_loops vmstate_random vmstate_section
 UNIT_2 := acpi acpi_pm backup backup_large block bzimage chardev devicetree devicetree_virtio loader multiboot pvh uart uart_line \
-	virtio_blk virtio_console virtio_mmio virtio_net virtio_queue
+	virtio_blk virtio_console virtio_irq virtio_mmio virtio_net virtio_queue
 UNIT_3 := analyze analyze_bitmaps analyze_hostile cache configuration convergence dirty_bitmap golden params ram ram_dirty xbzrle zero
-UNIT_4 := json_frame
+UNIT_4 := json_frame machine
 INTEGRATION := analyze backup bitmaps boot cancel cli damage disk doubt ends failures images machines passes pingpong qmp \
 	serial state uri
 INTEGRATION_PARTS := beats compat image moves proxy qmp side stranger world
@@ -141,7 +141,7 @@ TESTS := $(UNIT_TESTS) $(INTEGRATION_TESTS)
 LINUX_TESTS := $(call integration,linux)
 # What is passed on a stock KVM in an emulated machine, besides tests/nested/run: all unit tests that use KVM, and as many of the others
 # as there is time for there.
-NESTED_TESTS := $(call unit,chardev clocks configuration cpuid dirty_log memory ram_dirty uart uart_line virtio_mmio \
+NESTED_TESTS := $(call unit,chardev clocks configuration cpuid dirty_log memory ram_dirty uart uart_line virtio_irq virtio_mmio \
 		virtio_queue) \
 	$(LINUX_TESTS) $(call integration,boot cli images machines passes uri)
 

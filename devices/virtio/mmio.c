@@ -27,21 +27,37 @@ bool virtio_runs(const struct virtio_device *v, unsigned int queue)
 	       !(v->status & VIRTIO_CONFIG_S_NEEDS_RESET) && v->queues[queue].ready;
 }
 
-static void update_irq(struct virtio_device *v)
+static void give_edge(struct virtio_device *v)
 {
-	bool level = v->isr != 0;
+	uint64_t one = 1;
+
+	if (v->irq_fd < 0 || write(v->irq_fd, &one, sizeof(one)) < 0)
+		vm_irq_pulse(v->dev.vm, v->irq);
+}
+
+static void update_level(struct virtio_device *v)
+{
+	bool level = v->level && v->isr != 0;
 
 	if (level != v->irq_level)
 		vm_irq_line(v->dev.vm, v->irq, level);
 	v->irq_level = level;
 }
 
+static void raise_irq(struct virtio_device *v, uint32_t bit)
+{
+	v->isr |= bit;
+	if (v->level)
+		update_level(v);
+	else
+		give_edge(v);
+}
+
 void virtio_interrupt(struct virtio_device *v, unsigned int queue)
 {
 	if (!virtqueue_wants_interrupt(&v->queues[queue]))
 		return;
-	v->isr |= VIRTIO_MMIO_INT_VRING;
-	update_irq(v);
+	raise_irq(v, VIRTIO_MMIO_INT_VRING);
 }
 
 void virtio_config_changed(struct virtio_device *v)
@@ -49,8 +65,7 @@ void virtio_config_changed(struct virtio_device *v)
 	v->generation++;
 	if (!(v->status & VIRTIO_CONFIG_S_DRIVER_OK))
 		return;
-	v->isr |= VIRTIO_MMIO_INT_CONFIG;
-	update_irq(v);
+	raise_irq(v, VIRTIO_MMIO_INT_CONFIG);
 }
 
 void virtio_break(struct virtio_device *v, struct error *err)
@@ -148,7 +163,7 @@ static void reset(struct virtio_device *v)
 	v->driver_features = 0;
 	for (unsigned int i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		virtqueue_reset(&v->queues[i]);
-	update_irq(v);
+	update_level(v);
 }
 
 static void features_to_queues(struct virtio_device *v)
@@ -267,7 +282,7 @@ static void write_reg(struct virtio_device *v, uint64_t reg, uint32_t value)
 		break;
 	case VIRTIO_MMIO_INTERRUPT_ACK:
 		v->isr &= ~value;
-		update_irq(v);
+		update_level(v);
 		break;
 	case VIRTIO_MMIO_STATUS:
 		write_status(v, value);
@@ -369,6 +384,8 @@ void virtio_resume(struct virtio_device *v)
 {
 	pthread_mutex_lock(&v->lock);
 	v->paused = false;
+	if (!v->level && v->isr)
+		give_edge(v);
 	for (unsigned int i = 0; i < v->ops->nqueues; i++)
 		if (virtio_runs(v, i))
 			notify(v, i);
@@ -388,6 +405,22 @@ static void add_ioeventfd(struct virtio_device *v, unsigned int queue)
 
 	v->kicks[queue].by_kvm = v->dev.vm->kvm.cap[CAP_IOEVENTFD] &&
 				 kvm_vm_ioctl(&v->dev.vm->kvm, KVM_IOEVENTFD, &io, "", NULL);
+}
+
+/* Without one edges are given by an ioctl. To close the eventfd ends the binding. */
+static void open_irqfd(struct virtio_device *v)
+{
+	struct kvm_irqfd irqfd = { .gsi = v->irq };
+	int fd;
+
+	if (v->level || !v->dev.vm->kvm.cap[CAP_IRQFD])
+		return;
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	irqfd.fd = (uint32_t)fd;
+	if (fd >= 0 && kvm_vm_ioctl(&v->dev.vm->kvm, KVM_IRQFD, &irqfd, "", NULL))
+		v->irq_fd = fd;
+	else if (fd >= 0)
+		close(fd);
 }
 
 static bool open_kicks(struct virtio_device *v, struct error **errp)
@@ -416,6 +449,8 @@ bool virtio_init(struct virtio_device *v, struct vm *vm, const struct device_con
 	v->ops = ops;
 	v->base = config->base;
 	v->irq = config->irq;
+	v->level = config->level;
+	v->irq_fd = -1;
 	v->features = features | TRANSPORT_FEATURES;
 	v->id = xstrdup(config->id ? config->id : "?");
 	pthread_mutex_init(&v->lock, NULL);
@@ -423,6 +458,7 @@ bool virtio_init(struct virtio_device *v, struct vm *vm, const struct device_con
 		v->kicks[i] = (struct virtio_kick){ .v = v, .fd = -1 };
 		virtqueue_init(&v->queues[i], &vm->memory);
 	}
+	open_irqfd(v);
 	/* The bus last: its regions cannot be taken back. */
 	if (open_kicks(v, errp) && bus_add(&vm->mmio, &region, errp))
 		return true;
@@ -437,6 +473,8 @@ void virtio_release(struct virtio_device *v)
 		if (v->kicks[i].fd >= 0)
 			close(v->kicks[i].fd);
 	}
+	if (v->irq_fd >= 0)
+		close(v->irq_fd);
 	pthread_mutex_destroy(&v->lock);
 	free(v->id);
 }
@@ -468,7 +506,8 @@ static bool virtio_post_load(void *opaque, uint32_t version_id, struct error **e
 			return false;
 		}
 	}
-	v->irq_level = v->isr != 0;
+	/* Down for a line with edges: the source may have saved its controllers in the middle of a pulse. */
+	v->irq_level = v->level && v->isr != 0;
 	vm_irq_line(v->dev.vm, v->irq, v->irq_level);
 	return true;
 }

@@ -30,7 +30,12 @@ static void expect_bounds(const struct machine_plan *plan, const void *fdt, size
 		const struct machine_device *d = &plan->devices[i];
 
 		MUST(within(fdt, size, d->compatible) && within(fdt, size, d->name));
-		MUST(d->base <= 0x10000 && d->length <= 0x10000 - d->base && d->irq <= 15);
+		if (d->kind)
+			MUST(within(fdt, size, d->kind) && within(fdt, size, d->id) &&
+			     d->base >= MACHINE_VIRTIO_START && d->base < MACHINE_VIRTIO_END &&
+			     d->length == MACHINE_VIRTIO_BYTES && d->irq >= 1 && d->irq <= 23);
+		else
+			MUST(d->base <= 0x10000 && d->length <= 0x10000 - d->base && d->irq <= 15);
 	}
 }
 

@@ -99,8 +99,10 @@ void machine_add_virtio(struct fuzz_machine *m)
 	}
 	add_device(m, device_class_find("virtio,mmio", "rng"), &config);
 	config.base += FUZZ_VIRTIO_BYTES;
+	config.level = true;
 	add_device(m, device_class_find("virtio,mmio", "block"), &config);
 	config.base += FUZZ_VIRTIO_BYTES;
+	config.level = false;
 	config.backend = &m->line;
 	add_device(m, device_class_find("virtio,mmio", "console"), &config);
 }

@@ -3,6 +3,7 @@
 #include <asm/bootparam.h>
 #include <elf.h>
 #include <errno.h>
+#include <libfdt.h>
 #include <linux/virtio_mmio.h>
 #include <sys/stat.h>
 
@@ -68,6 +69,33 @@ static struct configuration make_configuration(uint64_t memory_bytes, unsigned i
 	return cfg;
 }
 
+/* With devices, as this build describes their interrupts and as older ones did. */
+static void virtio_trees(void)
+{
+	const struct machine_options options = {
+		.memory_bytes = 2 << 20,
+		.ncpus = 1,
+		.cmdline = "",
+		.kernel_bytes = 8192,
+		.virtio = { { .kind = "block", .id = "disk0", .path = "/i", .read_only = true },
+			    { .kind = "net", .id = "n", .has_mac = true, .mac = { 2 } } },
+		.nvirtio = 2,
+	};
+	size_t size;
+	uint8_t *fdt = devicetree_build(&options, &size, NULL);
+
+	MUST(fdt);
+	seed("devicetree", "virtio", fdt, size);
+	for (unsigned int i = 0; i < options.nvirtio; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "/virtio_mmio@%x", 0xd0000000 + i * 0x1000);
+		MUST(fdt_setprop_u32(fdt, fdt_path_offset(fdt, path), "interrupts", 5 + i) == 0);
+	}
+	seed("devicetree", "old-interrupts", fdt, fdt_totalsize(fdt));
+	free(fdt);
+}
+
 static void configurations(void)
 {
 	struct configuration small = make_configuration(2 << 20, 1);
@@ -76,6 +104,7 @@ static void configurations(void)
 
 	seed("devicetree", "small", small.fdt, small.fdt_bytes);
 	seed("devicetree", "large", large.fdt, large.fdt_bytes);
+	virtio_trees();
 	writer_open(&w);
 	MUST(vmstate_save(w.out, &configuration_vmstate, &small, NULL, NULL));
 	seed_writer("configuration", "small", &w);

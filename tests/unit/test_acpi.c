@@ -306,14 +306,16 @@ Test(acpi, devices)
 	memory_release(&mem);
 	plan.devices[4] = (struct machine_device){
 		.compatible = "virtio,mmio", .base = 0xd0000000, .length = 0x1000, .irq = 5
-	};
-	plan.devices[5] = (struct machine_device){
-		.compatible = "virtio,mmio", .base = 0xd0001000, .length = 0x1000, .irq = 15
-	};
+	}; /* an edge */
+	plan.devices[5] = (struct machine_device){ .compatible = "virtio,mmio",
+						   .base = 0xd0001000,
+						   .length = 0x1000,
+						   .irq = 15,
+						   .level = true };
 	plan.ndevices = 6;
 	expect_aml(dsdt_of(write_tables(&mem, &plan)),
 		   "\\_SB_{ " COM1 "VR01{ _HID=\"LNRO0005\" _UID=1 _CRS=[17 : "
-		   "86 09 00 01 00 00 00 d0 00 10 00 00 89 06 00 01 01 05 00 00 00 79 00] } "
+		   "86 09 00 01 00 00 00 d0 00 10 00 00 89 06 00 03 01 05 00 00 00 79 00] } "
 		   "VR02{ _HID=\"LNRO0005\" _UID=2 _CRS=[17 : "
 		   "86 09 00 01 00 10 00 d0 00 10 00 00 89 06 00 01 01 0f 00 00 00 79 00] } } " S5);
 	memory_release(&mem);

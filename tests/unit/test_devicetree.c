@@ -101,12 +101,13 @@ static const struct {
 	const char *name, *compatible;
 	uint64_t base, length;
 	uint32_t irq;
+	bool level;
 } devices[] = {
-	{ "serial@3f8", "ns16550a", 0x3f8, 8, 4 },
-	{ "debug-exit@f4", "ferry,debug-exit", 0xf4, 4, 0 },
-	{ "i8042@60", "ferry,i8042-reset", 0x60, 5, 0 },
-	{ "reset@cf9", "ferry,pch-reset", 0xcf9, 1, 0 },
-	{ "acpi@600", "ferry,acpi-pm", 0x600, 8, 9 },
+	{ "serial@3f8", "ns16550a", 0x3f8, 8, 4, false },
+	{ "debug-exit@f4", "ferry,debug-exit", 0xf4, 4, 0, false },
+	{ "i8042@60", "ferry,i8042-reset", 0x60, 5, 0, false },
+	{ "reset@cf9", "ferry,pch-reset", 0xcf9, 1, 0, false },
+	{ "acpi@600", "ferry,acpi-pm", 0x600, 8, 9, true },
 };
 #define NDEVICES (sizeof(devices) / sizeof(devices[0]))
 
@@ -130,6 +131,7 @@ static void expect_plan(const struct machine_plan *plan, const struct machine_op
 		cr_assert_eq(plan->devices[i].base, devices[i].base, "%s", devices[i].name);
 		cr_assert_eq(plan->devices[i].length, devices[i].length, "%s", devices[i].name);
 		cr_assert_eq(plan->devices[i].irq, devices[i].irq, "%s", devices[i].name);
+		cr_assert_eq(plan->devices[i].level, devices[i].level, "%s", devices[i].name);
 	}
 }
 
@@ -325,7 +327,11 @@ Test(devicetree, values_that_this_build_cannot_have)
 		{ "/isa/serial@3f8", "reg", "00 00 00 01 00 00 03 f8 ff ff ff ff", "out of range" },
 		{ "/isa/serial@3f8", "interrupts", "00 00 00 10", "out of range" },
 		{ "/isa/serial@3f8", "interrupts", "ff ff ff ff", "out of range" },
-		{ "/isa/serial@3f8", "interrupts", "04", "/isa that this build" },
+		{ "/isa/serial@3f8", "interrupts", "04", "'serial@3f8': interrupts of 1 bytes" },
+		{ "/isa/serial@3f8", "interrupts", "", "'serial@3f8': interrupts of 0 bytes" },
+		{ "/isa/serial@3f8", "interrupts", "00 00 00 10 00 00 00 03", "out of range" },
+		{ "/isa/serial@3f8", "interrupts", "00 00 00 04 00 00 00 02",
+		  "'serial@3f8': interrupt type 2: expected 1" },
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

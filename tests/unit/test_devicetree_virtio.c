@@ -121,11 +121,10 @@ Test(devicetree_virtio, options_that_cannot_be_are_refused)
 	expect_error(err, "at most 1023");
 }
 
-static void edited(const char *node, const char *property, const void *value, int len,
-		   const char *error)
+/* The tree of `usual` with another property, to be freed. value NULL: without it. */
+static void *edit(const char *node, const char *property, const void *value, int len)
 {
 	struct error *err = NULL;
-	struct machine_plan plan;
 	size_t size;
 	void *fdt = devicetree_build(&usual, &size, &err), *big = malloc(size + 4096);
 	int at;
@@ -138,9 +137,45 @@ static void edited(const char *node, const char *property, const void *value, in
 	else
 		cr_assert_eq(fdt_delprop(big, at, property), 0);
 	fdt_pack(big);
-	cr_assert_not(devicetree_parse(big, fdt_totalsize(big), &plan, &err), "%s", property);
+	free(fdt);
+	return big;
+}
+
+/* A guest keeps the kind of interrupt that it was told of when it booted: trees of before have one cell, and meant levels. */
+Test(devicetree_virtio, the_type_of_an_interrupt)
+{
+	static const struct {
+		uint8_t cells[8];
+		int len;
+		bool level;
+	} rows[] = {
+		{ { 0, 0, 0, 20 }, 4, true },
+		{ { 0, 0, 0, 20, 0, 0, 0, 1 }, 8, true },
+		{ { 0, 0, 0, 20, 0, 0, 0, 3 }, 8, false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		void *fdt = edit("/virtio_mmio@d0001000", "interrupts", rows[i].cells, rows[i].len);
+		struct error *err = NULL;
+		struct machine_plan plan;
+
+		expect_ok(devicetree_parse(fdt, fdt_totalsize(fdt), &plan, &err), err);
+		cr_assert_eq(find(&plan, "disk0")->irq, 20);
+		cr_assert_eq(find(&plan, "disk0")->level, rows[i].level, "row %zu", i);
+		cr_assert_not(find(&plan, "rng0")->level);
+		free(fdt);
+	}
+}
+
+static void edited(const char *node, const char *property, const void *value, int len,
+		   const char *error)
+{
+	void *fdt = edit(node, property, value, len);
+	struct error *err = NULL;
+	struct machine_plan plan;
+
+	cr_assert_not(devicetree_parse(fdt, fdt_totalsize(fdt), &plan, &err), "%s", property);
 	expect_error(err, error);
-	free(big);
 	free(fdt);
 }
 
@@ -159,12 +194,21 @@ Test(devicetree_virtio, a_tree_with_a_device_that_cannot_be_is_refused)
 	static const uint8_t irqs[][4] = {
 		{ 0, 0, 0, 0 }, { 0, 0, 0, 24 }, { 1, 0, 0, 5 }, { 0, 0, 0, 5 }, { 0, 0, 0, 4 }
 	};
+	static const uint8_t types[][8] = {
+		{ 0, 0, 0, 8, 0, 0, 0, 0 },	    { 0, 0, 0, 8, 0, 0, 0, 2 },
+		{ 0, 0, 0, 8, 0, 0, 0, 4 },	    { 0, 0, 0, 8, 1, 0, 0, 3 },
+		{ 0, 0, 0, 8, 255, 255, 255, 255 },
+	};
 	const char *const node = "/virtio_mmio@d0001000";
 
 	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
 		edited(node, needed[i], NULL, 0, "does not understand");
 	for (size_t i = 0; i < 3; i++)
 		edited(node, "interrupts", irqs[i], 4, "out of range");
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+		edited(node, "interrupts", types[i], 8, "'virtio_mmio@d0001000': interrupt type ");
+	edited(node, "interrupts", "\0\0\0\10\0\0\0", 7, "interrupts of 7 bytes");
+	edited(node, "interrupts", "\0\0\0\10\0\0\0\3\0\0\0\0", 12, "interrupts of 12 bytes");
 	for (size_t i = 3; i < 5; i++) /* another virtio device's, and the serial port's */
 		edited(node, "interrupts", irqs[i], 4, "the same name or interrupt");
 	edited(node, "ferry,id", "rng0", 5, "the same name or interrupt");

@@ -218,7 +218,7 @@ Test(virtio_console, input_waits_for_buffers)
 	cr_assert_eq(type(line, "abcdefg", 7), 7);
 	used = next_used(&m, RX);
 	cr_assert(used.id == 0 && used.len == 2 && memcmp(input(&m, 0), "ab", 2) == 0);
-	cr_assert(line_is_up(&m));
+	cr_assert(interrupted(&m));
 	cr_assert_eq(type(line, "x", 1), 0, "some waits");
 	give_buffer(&m, 1, 4);
 	cr_assert_not(line->room_again);

@@ -115,13 +115,58 @@ static inline void set_reg(struct virtio_machine *m, uint64_t offset, uint32_t v
 	bus_write(&m->vm.mmio, VIRTIO_BASE + offset, value, 4);
 }
 
-/* Is the device's line up at the PIC? */
-static inline bool line_is_up(struct virtio_machine *m)
+static inline struct virtio_device *virtio_of(struct virtio_machine *m)
+{
+	return container_of(m->dev, struct virtio_device, dev);
+}
+
+/* KVM_IRQFD for the device's eventfd. KVM_IRQFD_FLAG_DEASSIGN also waits for what KVM has put on its work queue. */
+static inline void bind_irqfd(struct virtio_machine *m, uint32_t flags)
+{
+	struct kvm_irqfd irqfd = { .fd = (uint32_t)virtio_of(m)->irq_fd,
+				   .gsi = VIRTIO_IRQ,
+				   .flags = flags };
+
+	cr_assert_eq(ioctl(m->vm.kvm.vm_fd, KVM_IRQFD, &irqfd), 0);
+}
+
+static inline struct kvm_pic_state read_pic(struct virtio_machine *m)
 {
 	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_PIC_MASTER };
 
 	cr_assert_eq(ioctl(m->vm.kvm.vm_fd, KVM_GET_IRQCHIP, &chip), 0);
-	return chip.chip.pic.last_irr >> VIRTIO_IRQ & 1;
+	return chip.chip.pic;
+}
+
+static inline void write_pic(struct virtio_machine *m, struct kvm_pic_state pic)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_PIC_MASTER, .chip.pic = pic };
+
+	cr_assert_eq(ioctl(m->vm.kvm.vm_fd, KVM_SET_IRQCHIP, &chip), 0);
+}
+
+/* Is the device's line up at the PIC? */
+static inline bool line_is_up(struct virtio_machine *m)
+{
+	return read_pic(m).last_irr >> VIRTIO_IRQ & 1;
+}
+
+/* Has the PIC seen an edge since this was asked last? Once the device has given it, this is sure of it. */
+static inline bool interrupted(struct virtio_machine *m)
+{
+	struct kvm_pic_state pic;
+	bool seen;
+
+	if (virtio_of(m)->irq_fd >= 0) {
+		bind_irqfd(m, KVM_IRQFD_FLAG_DEASSIGN);
+		bind_irqfd(m, 0);
+	}
+	pic = read_pic(m);
+	cr_assert_not(pic.last_irr >> VIRTIO_IRQ & 1, "a pulse has no end");
+	seen = pic.irr >> VIRTIO_IRQ & 1;
+	pic.irr &= (uint8_t) ~(1u << VIRTIO_IRQ);
+	write_pic(m, pic);
+	return seen;
 }
 
 static inline uint64_t offered_features(struct virtio_machine *m)

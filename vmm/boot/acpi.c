@@ -102,11 +102,10 @@ static const struct description {
 	const char *name; /* two or three letters, and a number behind them */
 	const char *id;
 	bool is_eisa_id;
-	bool level; /* its interrupt is level triggered */
 	size_t (*resources)(uint8_t *to, const struct machine_device *d);
 } descriptions[] = {
-	{ "ns16550a", "COM", "PNP0501", true, false, port_resources },
-	{ "virtio,mmio", "VR", "LNRO0005", false, true, memory_resources },
+	{ "ns16550a", "COM", "PNP0501", true, port_resources },
+	{ "virtio,mmio", "VR", "LNRO0005", false, memory_resources },
 };
 
 static void describe(struct aml *aml, const struct description *what,
@@ -128,7 +127,7 @@ static void describe(struct aml *aml, const struct description *what,
 	aml_name(aml, "_CRS");
 	len = what->resources(resources, d);
 	if (d->irq)
-		len += aml_interrupt(resources + len, d->irq, what->level);
+		len += aml_interrupt(resources + len, d->irq, d->level);
 	aml_resources(aml, resources, len);
 	aml_end(aml, device);
 }

@@ -12,15 +12,19 @@
 #define VERSION_MIN 17 /* of the format: what the specification describes */
 #define PATH_HINT "ferry,path-hint"
 
+/* Types of an interrupt, as Linux's binding of the I/O APIC numbers them. */
+#define TYPE_LEVEL_HIGH 1
+#define TYPE_EDGE_RISING 3
+
 static const struct isa_device {
 	const char *node, *compatible;
-	uint32_t base, length, irq; /* irq 0: none */
+	uint32_t base, length, irq, type; /* irq 0: none */
 } isa_devices[] = {
-	{ "serial@3f8", "ns16550a", 0x3f8, 8, 4 },
-	{ "debug-exit@f4", "ferry,debug-exit", 0xf4, 4, 0 },
-	{ "i8042@60", "ferry,i8042-reset", 0x60, 5, 0 },
-	{ "reset@cf9", "ferry,pch-reset", 0xcf9, 1, 0 },
-	{ "acpi@600", "ferry,acpi-pm", 0x600, 8, 9 },
+	{ "serial@3f8", "ns16550a", 0x3f8, 8, 4, TYPE_EDGE_RISING },
+	{ "debug-exit@f4", "ferry,debug-exit", 0xf4, 4, 0, 0 },
+	{ "i8042@60", "ferry,i8042-reset", 0x60, 5, 0, 0 },
+	{ "reset@cf9", "ferry,pch-reset", 0xcf9, 1, 0, 0 },
+	{ "acpi@600", "ferry,acpi-pm", 0x600, 8, 9, TYPE_LEVEL_HIGH },
 };
 
 /* Inputs of the interrupt controllers that a PC's own devices leave free. They are there with an I/O APIC and without. */
@@ -58,6 +62,15 @@ static void prop_u32(struct writer *w, const char *name, uint32_t value)
 static void prop_u64(struct writer *w, const char *name, uint64_t value)
 {
 	keep_error(w, fdt_property_u64(w->fdt, name, value));
+}
+
+static void prop_interrupt(struct writer *w, uint32_t irq, uint32_t type)
+{
+	uint8_t cells[8];
+
+	put_be32(cells, irq);
+	put_be32(cells + 4, type);
+	keep_error(w, fdt_property(w->fdt, "interrupts", cells, sizeof(cells)));
 }
 
 static void prop_string(struct writer *w, const char *name, const char *value)
@@ -123,7 +136,7 @@ static void write_isa(struct writer *w)
 		prop_string(w, "compatible", d->compatible);
 		keep_error(w, fdt_property(w->fdt, "reg", reg, sizeof(reg)));
 		if (d->irq)
-			prop_u32(w, "interrupts", d->irq);
+			prop_interrupt(w, d->irq, d->type);
 		end(w);
 	}
 	end(w);
@@ -141,7 +154,7 @@ static void write_virtio(struct writer *w, const struct machine_virtio *v, unsig
 	begin(w, name);
 	prop_string(w, "compatible", "virtio,mmio");
 	keep_error(w, fdt_property(w->fdt, "reg", reg, sizeof(reg)));
-	prop_u32(w, "interrupts", virtio_irqs[n]);
+	prop_interrupt(w, virtio_irqs[n], TYPE_EDGE_RISING);
 	prop_string(w, "ferry,device", v->kind);
 	prop_string(w, "ferry,id", v->id);
 	if (v->path)
@@ -337,6 +350,33 @@ static bool parse_chosen(const void *fdt, struct machine_plan *plan, struct erro
 	return true;
 }
 
+/* The irq, 0 where there is none, and whether it is a level. old_level: what a tree without types means. */
+static bool parse_interrupt(const void *fdt, int node, bool old_level, struct machine_device *d,
+			    struct error **errp)
+{
+	int len;
+	const uint8_t *cells = fdt_getprop(fdt, node, "interrupts", &len);
+	uint32_t type = old_level ? TYPE_LEVEL_HIGH : TYPE_EDGE_RISING;
+
+	if (cells && len != 4 && len != 8) {
+		error_set(errp, "device tree: '%s': interrupts of %d bytes: expected 4 or 8",
+			  d->name, len);
+		return false;
+	}
+	if (cells && len == 8)
+		type = get_be32(cells + 4);
+	if (type != TYPE_LEVEL_HIGH && type != TYPE_EDGE_RISING) {
+		error_set(errp,
+			  "device tree: '%s': interrupt type %u: expected %d (level, active high) "
+			  "or %d (rising edge)",
+			  d->name, type, TYPE_LEVEL_HIGH, TYPE_EDGE_RISING);
+		return false;
+	}
+	d->irq = cells ? get_be32(cells) : 0;
+	d->level = type == TYPE_LEVEL_HIGH;
+	return true;
+}
+
 static bool parse_isa(const void *fdt, struct machine_plan *plan, struct error **errp)
 {
 	int isa = fdt_path_offset(fdt, "/isa");
@@ -347,22 +387,22 @@ static bool parse_isa(const void *fdt, struct machine_plan *plan, struct error *
 	fdt_for_each_subnode(node, fdt, isa)
 	{
 		struct machine_device *d = &plan->devices[plan->ndevices];
-		const uint8_t *reg, *irq;
-		int reg_len, irq_len;
+		const uint8_t *reg;
+		int reg_len;
 
 		if (plan->ndevices == MACHINE_MAX_DEVICES)
 			return bad_tree("more devices than this build can hold", errp);
 		reg = fdt_getprop(fdt, node, "reg", &reg_len);
-		irq = fdt_getprop(fdt, node, "interrupts", &irq_len);
 		d->name = fdt_get_name(fdt, node, NULL);
 		d->compatible = get_string(fdt, node, "compatible");
-		if (!d->name || !d->compatible || !reg || reg_len != 12 || (irq && irq_len != 4) ||
+		if (!d->name || !d->compatible || !reg || reg_len != 12 ||
 		    get_be32(reg) != ISA_IO_SPACE)
 			return bad_tree("a device under /isa that this build does not understand",
 					errp);
+		if (!parse_interrupt(fdt, node, false, d, errp))
+			return false;
 		d->base = get_be32(reg + 4);
 		d->length = get_be32(reg + 8);
-		d->irq = irq ? get_be32(irq) : 0;
 		if (!range_within(d->base, d->length, 0x10000) || d->irq > 15)
 			return bad_tree(
 				"a device under /isa has its port or interrupt out of range", errp);
@@ -383,11 +423,10 @@ static bool known_kind(const char *kind)
 static bool parse_virtio_node(const void *fdt, int node, struct machine_device *d,
 			      struct error **errp)
 {
-	const uint8_t *reg, *irq;
-	int reg_len, irq_len, mac_len;
+	const uint8_t *reg;
+	int reg_len, mac_len;
 
 	reg = fdt_getprop(fdt, node, "reg", &reg_len);
-	irq = fdt_getprop(fdt, node, "interrupts", &irq_len);
 	d->name = fdt_get_name(fdt, node, NULL);
 	d->compatible = get_string(fdt, node, "compatible");
 	d->kind = get_string(fdt, node, "ferry,device");
@@ -395,12 +434,13 @@ static bool parse_virtio_node(const void *fdt, int node, struct machine_device *
 	d->path_hint = get_string(fdt, node, PATH_HINT);
 	d->mac = fdt_getprop(fdt, node, "local-mac-address", &mac_len);
 	d->read_only = fdt_getprop(fdt, node, "ferry,read-only", NULL) != NULL;
-	if (!d->name || !reg || reg_len != 16 || !irq || irq_len != 4 || !d->kind || !d->id ||
-	    (d->mac && mac_len != MACHINE_MAC_BYTES))
+	if (!d->name || !reg || reg_len != 16 || !fdt_getprop(fdt, node, "interrupts", NULL) ||
+	    !d->kind || !d->id || (d->mac && mac_len != MACHINE_MAC_BYTES))
 		return bad_tree("a virtio device that this build does not understand", errp);
+	if (!parse_interrupt(fdt, node, true, d, errp))
+		return false;
 	d->base = get_be64(reg);
 	d->length = get_be64(reg + 8);
-	d->irq = get_be32(irq);
 	if (d->base < MACHINE_VIRTIO_START || d->base >= MACHINE_VIRTIO_END ||
 	    !is_aligned(d->base, MACHINE_VIRTIO_BYTES) || d->length != MACHINE_VIRTIO_BYTES ||
 	    d->irq < 1 || d->irq > 23)

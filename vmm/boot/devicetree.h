@@ -9,16 +9,19 @@
  *	    cpus { cpu@0 {...} ... };
  *	    memory@0 { device_type = "memory"; reg = <0 0  0 0x10000000>; };
  *	    chosen { bootargs = "..."; stdout-path = "/isa/serial@3f8"; ferry,kernel-size; ferry,initrd-size };
- *	    virtio_mmio@d0000000 { compatible = "virtio,mmio"; reg = <0 0xd0000000  0 0x1000>; interrupts = <5>;
+ *	    virtio_mmio@d0000000 { compatible = "virtio,mmio"; reg = <0 0xd0000000  0 0x1000>; interrupts = <5 3>;
  *	                           ferry,device = "rng"; ferry,id = "rng0"; };
- *	    isa { serial@3f8 { compatible = "ns16550a"; reg = <1 0x3f8 8>; interrupts = <4>; }; ... };
+ *	    isa { serial@3f8 { compatible = "ns16550a"; reg = <1 0x3f8 8>; interrupts = <4 3>; }; ... };
  *	};
  *
  * A virtio device may also have ferry,read-only, local-mac-address, and ferry,path-hint: where the host that described the machine
  * had the other side (an image, a tap), for a destination that is not told otherwise. The guest's copy does not have the hint.
  *
- * Ports are addressed as the ISA binding says: a first cell of 1 means I/O space.
- * Source: Devicetree Specification 0.4; IEEE 1275 ISA/EISA binding.
+ * Ports are addressed as the ISA binding says: a first cell of 1 means I/O space. An interrupt is an input of the I/O APIC and its
+ * type, of which this machine has two: 1 is level, active high, 3 a rising edge. A tree of an older build has no type: then a virtio
+ * device's interrupt is a level, others are edges. What the guest was told when it booted stays so, wherever it moves to.
+ *
+ * Source: Devicetree Specification 0.4; IEEE 1275 ISA/EISA binding; types: of_ioapic_type[] in Linux's arch/x86/kernel/devicetree.c.
  */
 #ifndef FERRY_BOOT_DEVICETREE_H
 #define FERRY_BOOT_DEVICETREE_H
@@ -55,6 +58,7 @@ struct machine_device {
 	const char *name;	/* of the node: "serial@3f8" */
 	uint64_t base, length;
 	uint32_t irq; /* 0: none */
+	bool level;   /* its type: level, or else a rising edge */
 	/* virtio devices, which are memory-mapped; NULL for those under /isa */
 	const char *kind; /* "rng", "block", "net", "console" */
 	const char *id;

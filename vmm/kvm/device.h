@@ -12,6 +12,7 @@
 #ifndef FERRY_KVM_DEVICE_H
 #define FERRY_KVM_DEVICE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/base/error.h"
@@ -26,6 +27,7 @@ struct device_config {
 	uint64_t base; /* of its registers */
 	uint64_t length;
 	unsigned int irq;
+	bool level;	       /* the guest takes irq by its level, else by its rising edge */
 	unsigned int instance; /* among devices of its class */
 	const char *id;	       /* the user's name for it; NULL: it has none */
 	const char *path;      /* of the host's side: an image, a tap's name; NULL: none */

@@ -44,6 +44,7 @@ static const struct {
 	OPTIONAL(CAP_NR_MEMSLOTS, KVM_CAP_NR_MEMSLOTS, "knowing the number of memory slots"),
 	OPTIONAL(CAP_IOEVENTFD, KVM_CAP_IOEVENTFD,
 		 "notifying a virtio device without an exit to user space"),
+	OPTIONAL(CAP_IRQFD, KVM_CAP_IRQFD, "an interrupt of a virtio device by one system call"),
 #undef REQUIRED
 #undef OPTIONAL
 };

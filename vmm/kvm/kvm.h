@@ -44,6 +44,7 @@ enum kvm_cap_index {
 	CAP_MAX_VCPUS,
 	CAP_NR_MEMSLOTS,
 	CAP_IOEVENTFD,
+	CAP_IRQFD,
 	CAP_COUNT,
 };
 

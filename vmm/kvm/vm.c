@@ -247,6 +247,12 @@ void vm_irq_line(struct vm *vm, unsigned int irq, bool level)
 	assert(rc == 0); /* irq is one of ours, and the irqchip is there */
 }
 
+void vm_irq_pulse(struct vm *vm, unsigned int irq)
+{
+	vm_irq_line(vm, irq, true);
+	vm_irq_line(vm, irq, false);
+}
+
 void devices_pause(struct vm *vm)
 {
 	struct device *dev;

@@ -133,5 +133,7 @@ void vm_renotify_request(struct vm *vm);
 
 /* Set an input of the interrupt controller. Any thread. */
 void vm_irq_line(struct vm *vm, unsigned int irq, bool level);
+/* Up and down again: an edge. */
+void vm_irq_pulse(struct vm *vm, unsigned int irq);
 
 #endif
