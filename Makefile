@@ -54,7 +54,7 @@ MIGRATION_SRC := migration/analyze.c migration/analyze_bitmaps.c migration/analy
 	migration/ram/xbzrle.c migration/ram/zero.c
 APP_SRC := vmm/app/analyze.c vmm/app/analyze_json.c vmm/app/analyze_text.c vmm/app/backup.c vmm/app/backup_commands.c vmm/app/bitmap_commands.c \
 	vmm/app/commands.c vmm/app/control.c vmm/app/device_options.c vmm/app/json_frame.c vmm/app/machine.c vmm/app/migrate.c \
-	vmm/app/options.c vmm/app/progress.c vmm/app/qmp_client.c vmm/app/query_devices.c vmm/app/run.c
+	vmm/app/options.c vmm/app/progress.c vmm/app/qmp_client.c vmm/app/query_devices.c vmm/app/run.c vmm/app/signals.c
 MAIN_SRC := vmm/app/main.c
 
 LAYERS := base kvm devices migration app
@@ -128,7 +128,7 @@ UNIT_1 := bus channel channel_failures clocks cpuid dirty_log loop memory runsta
 UNIT_2 := acpi acpi_pm backup backup_large block bzimage chardev devicetree devicetree_virtio loader multiboot pvh uart uart_line \
 	virtio_blk virtio_console virtio_irq virtio_mmio virtio_net virtio_queue
 UNIT_3 := analyze analyze_bitmaps analyze_hostile cache configuration convergence dirty_bitmap golden params ram ram_dirty xbzrle zero
-UNIT_4 := json_frame machine
+UNIT_4 := json_frame machine signals
 INTEGRATION := analyze backup bitmaps boot cancel cli damage disk doubt ends failures images machines passes pingpong qmp \
 	serial state uri
 INTEGRATION_PARTS := beats compat image moves proxy qmp side stranger world

@@ -11,6 +11,7 @@
 
 struct backup_job;
 struct control;
+struct signals;
 
 struct app {
 	struct run_options opts;
@@ -24,7 +25,7 @@ struct app {
 	struct target *target;		 /* while a migration comes in; joined at the end */
 	LIST_HEAD(, backup_job) backups; /* that run */
 	struct control *control;
-	int signal_fd;
+	struct signals *signals;
 	int exit_status;
 	bool quitting; /* exit_status is final */
 

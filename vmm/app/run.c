@@ -2,13 +2,12 @@
 /* `ferry run`: puts the parts together, and carries out on the main thread what other threads ask for. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 
 #include "vmm/app/app.h"
 #include "vmm/app/backup_commands.h"
 #include "vmm/app/control.h"
+#include "vmm/app/signals.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/log.h"
 
@@ -424,18 +423,16 @@ static bool start_fresh(struct app *app, struct error **errp)
 	return true;
 }
 
-static void on_signal(void *opaque, uint32_t events)
+static void on_resized(void *opaque)
 {
 	struct app *app = opaque;
-	struct signalfd_siginfo info;
 
-	(void)events;
-	if (read(app->signal_fd, &info, sizeof(info)) != sizeof(info))
-		return;
-	if (info.ssi_signo == SIGWINCH)
-		machine_terminal_resized(&app->machine);
-	else
-		app_quit(app, 0, false, "host-signal");
+	machine_terminal_resized(&app->machine);
+}
+
+static void on_end_wished(void *opaque)
+{
+	app_quit(opaque, 0, false, "host-signal");
 }
 
 static void on_leave(void *opaque)
@@ -443,23 +440,24 @@ static void on_leave(void *opaque)
 	app_quit(opaque, 0, false, "host-ui");
 }
 
+static bool uses_stdio(const struct run_options *o)
+{
+	bool uses = strcmp(o->serial, "stdio") == 0;
+
+	for (unsigned int i = 0; i < o->devices.n; i++) {
+		const char *where = device_option_console(&o->devices.list[i]);
+
+		uses |= where && strcmp(where, "stdio") == 0;
+	}
+	return uses;
+}
+
 static bool watch_signals(struct app *app, struct error **errp)
 {
-	sigset_t set;
+	struct signals_owner owner = { on_resized, on_end_wished, app };
 
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of who writes it */
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGWINCH);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	app->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (app->signal_fd >= 0 && loop_add(app->loop, app->signal_fd, EPOLLIN, on_signal, app))
-		return true;
-	error_set_errno(errp, errno, "signalfd");
-	return false;
+	app->signals = signals_start(app->loop, &owner, uses_stdio(&app->opts), errp);
+	return app->signals != NULL;
 }
 
 static bool open_consoles(struct app *app, struct error **errp)
@@ -515,9 +513,8 @@ static void stop(struct app *app)
 		chardev_close(app->consoles[i]);
 	chardev_close(app->serial);
 	control_free(app->control);
+	signals_stop(app->signals);
 	loop_free(app->loop);
-	if (app->signal_fd >= 0)
-		close(app->signal_fd);
 	free(app->incoming_error);
 }
 
@@ -531,7 +528,7 @@ static bool only_dump(struct app *app, struct error **errp)
 
 int app_run(const struct run_options *opts)
 {
-	struct app app = { .opts = *opts, .signal_fd = -1 };
+	struct app app = { .opts = *opts };
 	struct vm_observer vm_observer = { on_state_changed, on_request, &app, on_disk_failed };
 	struct migration_observer observer = { on_migration_status, on_migration_pass, &app };
 	scoped_error err = NULL;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Starting a thread that no signal goes to: signals are the main thread's, by its signalfd. */
+/* Starting a thread that no signal goes to: who waits for signals asks for them. */
 #ifndef FERRY_BASE_THREAD_H
 #define FERRY_BASE_THREAD_H
 

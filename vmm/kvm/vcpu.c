@@ -262,7 +262,7 @@ bool vcpu_start_thread(struct vcpu *vcpu, struct error **errp)
 	sigset_t all, old;
 	int rc;
 
-	/* Every signal but the kick belongs to the main thread. */
+	/* Every signal but the kick is for whoever waits for it. */
 	sigfillset(&all);
 	sigdelset(&all, KICK_SIGNAL);
 	pthread_sigmask(SIG_SETMASK, &all, &old);

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Goal: one signal ends the process in order; a second one at once, even where the main thread waits for ever.
+ *
+ * How: a child process whose main thread runs the loop, or does not.
+ */
+#include <sched.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "tests/unit/support.h"
+#include "vmm/app/signals.h"
+
+SUITE(signals);
+
+struct child {
+	struct loop *loop;
+	unsigned int resized;
+};
+
+static void on_resized(void *opaque)
+{
+	struct child *c = opaque;
+
+	c->resized++;
+}
+
+static void on_end(void *opaque)
+{
+	struct child *c = opaque;
+
+	loop_quit(c->loop);
+}
+
+/* Its exit status is 10 and how often it was told of another size. */
+static void child_main(bool hangs, int ready_fd)
+{
+	struct child c = { .loop = loop_new(NULL) };
+	struct signals_owner owner = { on_resized, on_end, &c };
+	struct signals *s = signals_start(c.loop, &owner, false, NULL);
+
+	if (!s || write(ready_fd, "r", 1) != 1)
+		_exit(1);
+	while (hangs)
+		pause();
+	loop_run(c.loop);
+	signals_stop(s);
+	loop_free(c.loop);
+	_exit(10 + (int)c.resized);
+}
+
+static pid_t start_child(bool hangs)
+{
+	char byte;
+	int fds[2];
+	pid_t pid;
+
+	cr_assert_eq(pipe(fds), 0);
+	pid = fork();
+	if (pid == 0)
+		child_main(hangs, fds[1]);
+	cr_assert_gt(pid, 0);
+	cr_assert_eq(read(fds[0], &byte, 1), 1);
+	close(fds[0]);
+	close(fds[1]);
+	return pid;
+}
+
+static const int ends[] = { SIGTERM, SIGINT, SIGHUP };
+
+Test(signals, one_ends_it_in_order, .timeout = 60)
+{
+	for (unsigned int i = 0; i < 3; i++) {
+		pid_t pid = start_child(false);
+		int status;
+
+		cr_assert_eq(kill(pid, SIGWINCH), 0);
+		cr_assert_eq(kill(pid, ends[i]), 0);
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		cr_assert(WIFEXITED(status), "signal %d: status 0x%x", ends[i], status);
+		cr_assert_geq(WEXITSTATUS(status), 10);
+		cr_assert_leq(WEXITSTATUS(status), 11);
+	}
+}
+
+/* Two that come before the first is taken are one, so it is sent until the second is. */
+Test(signals, a_second_one_ends_what_hangs, .timeout = 60)
+{
+	for (unsigned int i = 0; i < 2; i++) {
+		pid_t pid = start_child(true);
+		int status;
+
+		while (waitpid(pid, &status, WNOHANG) == 0) {
+			kill(pid, ends[i]);
+			sched_yield();
+		}
+		cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == ends[i], "status 0x%x",
+			  status);
+	}
+}

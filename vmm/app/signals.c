@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "vmm/app/signals.h"
+
+#include <signal.h>
+#include <termios.h>
+
+#include "vmm/base/cleanup.h"
+#include "vmm/base/log.h"
+#include "vmm/base/thread.h"
+
+struct signals {
+	/* set at creation */
+	struct loop *loop;
+	struct signals_owner owner;
+	sigset_t set;
+	bool terminal;
+	struct termios termios;
+	pthread_t thread;
+	bool stopping; /* atomic */
+	/* the thread's */
+	unsigned int wishes; /* SIGTERMs and SIGINTs */
+};
+
+static void end_at_once(struct signals *s, int signo)
+{
+	sigset_t one;
+
+	log_error("signal %d a second time: ending at once", signo);
+	if (s->terminal)
+		tcsetattr(STDIN_FILENO, TCSANOW, &s->termios);
+	signal(signo, SIG_DFL);
+	sigemptyset(&one);
+	sigaddset(&one, signo);
+	pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+	raise(signo);
+}
+
+static void *wait_for_signals(void *opaque)
+{
+	struct signals *s = opaque;
+	int signo;
+
+	while (sigwait(&s->set, &signo) == 0 && !__atomic_load_n(&s->stopping, __ATOMIC_ACQUIRE)) {
+		if (signo == SIGWINCH) {
+			loop_post(s->loop, s->owner.resized, s->owner.opaque);
+			continue;
+		}
+		if (signo != SIGHUP && ++s->wishes > 1)
+			end_at_once(s, signo);
+		loop_post(s->loop, s->owner.end, s->owner.opaque);
+	}
+	return NULL;
+}
+
+struct signals *signals_start(struct loop *loop, const struct signals_owner *owner, bool terminal,
+			      struct error **errp)
+{
+	struct signals *s = xcalloc(1, sizeof(*s));
+	int rc;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of who writes it */
+	s->loop = loop;
+	s->owner = *owner;
+	s->terminal = terminal && tcgetattr(STDIN_FILENO, &s->termios) == 0;
+	sigemptyset(&s->set);
+	sigaddset(&s->set, SIGINT);
+	sigaddset(&s->set, SIGTERM);
+	sigaddset(&s->set, SIGHUP);
+	sigaddset(&s->set, SIGWINCH);
+	pthread_sigmask(SIG_BLOCK, &s->set, NULL);
+	rc = thread_start(&s->thread, wait_for_signals, s);
+	if (!rc)
+		return s;
+	error_set_errno(errp, rc, "thread for signals");
+	free(s);
+	return NULL;
+}
+
+void signals_stop(struct signals *s)
+{
+	if (!s)
+		return;
+	__atomic_store_n(&s->stopping, true, __ATOMIC_RELEASE);
+	pthread_kill(s->thread, SIGWINCH);
+	pthread_join(s->thread, NULL);
+	free(s);
+}
