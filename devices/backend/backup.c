@@ -9,6 +9,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/clock.h"
+#include "vmm/base/log.h"
 #include "vmm/base/thread.h"
 
 #define PIECE_BYTES (UINT64_C(1) << 20) /* that are read at once */
@@ -559,8 +560,13 @@ void backup_give_up(struct backup *j)
 
 void backup_wait(struct backup *j)
 {
-	if (j->has_thread)
+	struct timespec until = clock_timespec(clock_now_ns() + BLOCK_PATIENCE_NS);
+
+	if (j->has_thread &&
+	    pthread_clockjoin_np(j->thread, NULL, CLOCK_MONOTONIC, &until) == ETIMEDOUT) {
+		log_warn("disk '%s': waiting for its backup to end", j->disk->node);
 		pthread_join(j->thread, NULL);
+	}
 	j->has_thread = false;
 }
 

@@ -64,7 +64,7 @@ void backup_set_speed(struct backup *b, uint64_t speed);
 void backup_cancel(struct backup *b);
 /* The same, at the end of the process, with which bitmaps end: nothing is kept, for nothing could go on with it. */
 void backup_give_up(struct backup *b);
-/* Returns after ended(). */
+/* Returns after ended(). Where that takes more than a second the log says so. */
 void backup_wait(struct backup *b);
 /* Waits as well. Called exactly once. */
 void backup_free(struct backup *b);

@@ -177,6 +177,7 @@ struct block *block_open(const struct block_options *o, struct error **errp)
 	struct block *b = xcalloc(1, sizeof(*b));
 
 	b->fd = b->event_fd = -1;
+	b->path = xstrdup(o->path);
 	b->read_only = o->read_only;
 	b->bitmaps = o->bitmaps;
 	b->done = o->done;
@@ -206,6 +207,7 @@ void block_close(struct block *b)
 	pthread_cond_destroy(&b->idle);
 	pthread_cond_destroy(&b->work);
 	pthread_mutex_destroy(&b->lock);
+	free(b->path);
 	free(b);
 }
 
@@ -283,10 +285,19 @@ struct block_request *block_take_done(struct block *b)
 	return req;
 }
 
+void block_still_drains_locked(struct block *b)
+{
+	if (!b->patience || clock_now_ns() < b->patience)
+		return;
+	b->patience = 0;
+	log_warn("image '%s': waiting for the host to do what it has begun", b->path);
+}
+
 void block_drain(struct block *b)
 {
 	pthread_mutex_lock(&b->lock);
 	b->draining = true;
+	b->patience = clock_now_ns() + BLOCK_PATIENCE_NS;
 	if (b->backup)
 		backup_give_back_locked(b->backup);
 	if (b->uring)

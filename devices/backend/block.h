@@ -85,7 +85,7 @@ void block_submit(struct block *b, struct block_request *req);
 /* One that has come back, or NULL. */
 struct block_request *block_take_done(struct block *b);
 /* Returns when nothing is in flight; then all come back by block_take_done(), which another thread may call meanwhile: what the host's
- * disk has begun may take long. Nobody submits. */
+ * disk has begun may take long, which is told in the log after a second. Nobody submits. */
 void block_drain(struct block *b);
 
 /* RUNNING; a read-only image has none and succeeds. Taking it twice is allowed. */

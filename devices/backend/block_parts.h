@@ -6,15 +6,19 @@
 #include <pthread.h>
 
 #include "devices/backend/block.h"
+#include "vmm/base/clock.h"
 
 struct uring;
 struct backup;
 
 #define BLOCK_WORKERS 4
+/* A wait for the host that is longer is told in the log. */
+#define BLOCK_PATIENCE_NS NS_PER_SEC
 
 struct block {
 	/* set at creation */
 	int fd;
+	char *path;
 	bool read_only, is_file;
 	uint64_t bytes;
 	struct disk_bitmaps *bitmaps; /* NULL: none */
@@ -27,6 +31,7 @@ struct block {
 	/* lock */
 	struct block_requests finished;
 	bool draining;	       /* who drains takes what io_uring has done, nobody else */
+	uint64_t patience;     /* clock; of who drains: when to tell that it waits. 0: it has */
 	bool running;	       /* the lock RUNNING is held */
 	struct backup *backup; /* holds writes to what it has not copied; NULL: none */
 	/* lock; the threads' part */
@@ -40,6 +45,9 @@ struct block {
 
 /* It comes back. */
 void block_finish_locked(struct block *b, struct block_request *req, int error);
+
+/* The drain still waits: say so, once and not at once. */
+void block_still_drains_locked(struct block *b);
 
 /* Begins it in any case, from any thread: not by io_uring, which gives up what was submitted by a thread that ends. */
 void block_begin_in_threads_locked(struct block *b, struct block_request *req);

@@ -143,8 +143,13 @@ void block_threads_drain_locked(struct block *b)
 		TAILQ_REMOVE(&b->waiting, req, entry);
 		block_finish_locked(b, req, ECANCELED);
 	}
-	while (b->busy)
-		pthread_cond_wait(&b->idle, &b->lock);
+	while (b->busy) {
+		struct timespec until = clock_timespec(clock_now_ns() + BLOCK_PATIENCE_NS);
+
+		pthread_cond_clockwait(&b->idle, &b->lock, CLOCK_MONOTONIC, &until);
+		if (b->busy)
+			block_still_drains_locked(b);
+	}
 }
 
 void block_threads_stop(struct block *b)

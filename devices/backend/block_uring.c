@@ -120,7 +120,10 @@ static void cancel_all(struct uring *u)
 
 void uring_drain_locked(struct block *b)
 {
+	struct __kernel_timespec patience = { .tv_nsec = BLOCK_PATIENCE_NS % NS_PER_SEC,
+					      .tv_sec = BLOCK_PATIENCE_NS / NS_PER_SEC };
 	struct uring *u = b->uring;
+	struct io_uring_cqe *cqe;
 
 	uring_reap_locked(b);
 	if (u->in_flight)
@@ -128,8 +131,10 @@ void uring_drain_locked(struct block *b)
 	while (u->in_flight) {
 		/* The ring is ours alone: nobody submits, and nobody else takes what is done. */
 		pthread_mutex_unlock(&b->lock);
-		io_uring_submit_and_wait(&u->ring, 1);
+		io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &patience, NULL);
 		pthread_mutex_lock(&b->lock);
 		uring_reap_locked(b);
+		if (u->in_flight)
+			block_still_drains_locked(b);
 	}
 }

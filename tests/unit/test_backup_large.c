@@ -11,6 +11,7 @@
 
 #include "devices/backend/backup.h"
 #include "tests/unit/support.h"
+#include "vmm/base/log.h"
 
 SUITE(backup_large);
 
@@ -97,6 +98,52 @@ Test(backup_large, begins_at_once)
 	cr_assert_eq(s.total, bytes);
 	backup_cancel(b);
 	expect_end(b, BACKUP_CANCELLED);
+	large_end(&l);
+}
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	unsigned int lines;
+} told = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
+
+static void on_line(enum log_level level, const char *line)
+{
+	if (level != LOG_WARN)
+		return;
+	cr_assert_str_eq(line, "disk 'd': waiting for its backup to end");
+	pthread_mutex_lock(&told.lock);
+	told.lines++;
+	pthread_cond_signal(&told.cond);
+	pthread_mutex_unlock(&told.lock);
+}
+
+/* The thread of the backup, which hangs until it is told that somebody waits. */
+static void hang(void *opaque)
+{
+	(void)opaque;
+	pthread_mutex_lock(&told.lock);
+	while (!told.lines)
+		pthread_cond_wait(&told.cond, &told.lock);
+	pthread_mutex_unlock(&told.lock);
+}
+
+Test(backup_large, a_long_wait_is_told_once, .timeout = 60)
+{
+	struct backup_options o = { .ended = hang };
+	struct error *err = NULL;
+	struct backup *b;
+	struct large l;
+
+	large_make(&l, GIB);
+	log_set_sink(on_line, LOG_WARN);
+	o.block = l.block;
+	o.disk = &l.bitmaps;
+	o.target.path = l.target;
+	b = backup_start(&o, &err);
+	expect_ok(b, err);
+	expect_end(b, BACKUP_COMPLETED);
+	cr_assert_eq(told.lines, 1);
 	large_end(&l);
 }
 

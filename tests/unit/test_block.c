@@ -22,6 +22,7 @@
 #include "devices/backend/block_parts.h"
 #include "tests/unit/support.h"
 #include "vmm/base/cleanup.h"
+#include "vmm/base/log.h"
 
 SUITE(block);
 
@@ -269,7 +270,7 @@ static int page_that_waits(void **page)
 {
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register area = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK); /* else poll() fails */
 
 	*page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	cr_assert_neq(*page, MAP_FAILED);
@@ -278,6 +279,13 @@ static int page_that_waits(void **page)
 		return fd;
 	close(fd);
 	return -1;
+}
+
+static void let_go(int fd, void *page)
+{
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)page, 4096 } };
+
+	cr_assert_eq(ioctl(fd, UFFDIO_ZEROPAGE, &zero), 0);
 }
 
 static void wait_readable(int fd)
@@ -305,7 +313,6 @@ static void *drain(void *opaque)
  * submitted to. */
 Test(block, draining_lets_others_ask)
 {
-	struct uffdio_zeropage zero = { 0 };
 	struct iovec iov = { .iov_len = 4096 };
 	struct block_request req = { .op = BLOCK_WRITE, .bytes = 4096, .iov = &iov, .niov = 1 };
 	int fd = page_that_waits(&iov.iov_base);
@@ -323,14 +330,57 @@ Test(block, draining_lets_others_ask)
 	while (!d.tid || !thread_waits(d.tid))
 		sched_yield();
 	cr_assert_null(block_take_done(d.block));
-	zero.range = (struct uffdio_range){ (uintptr_t)iov.iov_base, 4096 };
-	cr_assert_eq(ioctl(fd, UFFDIO_ZEROPAGE, &zero), 0);
+	let_go(fd, iov.iov_base);
 	pthread_join(thread, NULL);
 	cr_assert_eq(block_take_done(d.block), &req);
 	cr_assert_eq(req.error, 0);
 	block_close(d.block);
 	close(fd);
 	munmap(iov.iov_base, 4096);
+	image_end(&im);
+}
+
+static struct {
+	int fd;
+	void *page;
+	unsigned int lines;
+	bool named;
+} hanging;
+
+/* The disk hangs until this is said. */
+static void on_line(enum log_level level, const char *line)
+{
+	if (level != LOG_WARN)
+		return;
+	hanging.named = strstr(line, "/disk': waiting for the host") != NULL;
+	hanging.lines++;
+	let_go(hanging.fd, hanging.page);
+}
+
+Test(block, a_long_drain_is_told_once, .timeout = 60)
+{
+	struct iovec iov = { .iov_len = 4096 };
+	struct block_request req = { .op = BLOCK_WRITE, .bytes = 4096, .iov = &iov, .niov = 1 };
+	struct block *b;
+	struct image im;
+
+	hanging.fd = page_that_waits(&hanging.page);
+	if (hanging.fd < 0)
+		cr_skip_test("no userfaultfd: no write can be held up");
+	iov.iov_base = hanging.page;
+	image_make(&im, IMAGE_BYTES);
+	b = open_it(&im, BLOCK_THREADS, false, false, NULL);
+	log_set_sink(on_line, LOG_WARN);
+	block_submit(b, &req);
+	wait_readable(hanging.fd);
+	block_drain(b);
+	cr_assert(hanging.lines == 1 && hanging.named);
+	cr_assert(block_take_done(b) == &req && req.error == 0);
+	block_drain(b);
+	cr_assert_eq(hanging.lines, 1);
+	block_close(b);
+	close(hanging.fd);
+	munmap(hanging.page, 4096);
 	image_end(&im);
 }
 
