@@ -81,7 +81,8 @@ static uint64_t pages_touched(void)
 	return (uint64_t)usage.ru_minflt;
 }
 
-/* Whoever begins it has other things to do than to fill 128 MiB of bits. Counted in pages of memory, which any machine has alike. */
+/* Whoever begins it has other things to do than to fill 128 MiB of bits. Counted in pages of memory, which any
+ * machine has alike; the sanitizer touches an eighth of what is allocated. */
 Test(backup_large, begins_at_once)
 {
 	const uint64_t bytes = 65536 * GIB, all = bytes / BACKUP_CLUSTER / 8 / 4096;
@@ -93,7 +94,7 @@ Test(backup_large, begins_at_once)
 	large_make(&l, bytes);
 	pages = pages_touched();
 	b = begin(&l, BACKUP_QCOW2);
-	cr_assert_lt(pages_touched() - pages, all / 16);
+	cr_assert_lt(pages_touched() - pages, all / 4);
 	backup_query(b, &s);
 	cr_assert_eq(s.total, bytes);
 	backup_cancel(b);
