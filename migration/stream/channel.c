@@ -16,6 +16,7 @@
 #include "vmm/base/clock.h"
 
 #define LINGER_MS 10000
+#define PARTIAL ".partial-XXXXXX"
 
 enum channel_kind { CHANNEL_SOCKET, CHANNEL_PIPE, CHANNEL_FILE, CHANNEL_MEMORY };
 
@@ -112,13 +113,17 @@ struct channel *channel_from_fd(int fd, const char *name, struct error **errp)
 
 struct channel *channel_create_file(const char *path, struct error **errp)
 {
-	scoped_free char *temp = xasprintf("%s.partial-XXXXXX", path);
+	scoped_free char *temp = xasprintf("%s" PARTIAL, path);
 	scoped_free char *name = xasprintf("file:%s", path);
 	int fd = mkostemp(temp, O_CLOEXEC);
 	struct channel *ch;
 
 	if (fd < 0) {
-		error_set_errno(errp, errno, "file:%s: cannot create", path);
+		error_set_errno(errp, errno,
+				errno == ENAMETOOLONG ? "file:%s: cannot create, with '" PARTIAL
+							"' behind it until it is complete"
+						      : "file:%s: cannot create",
+				path);
 		return NULL;
 	}
 	ch = channel_from_fd(fd, name, errp);

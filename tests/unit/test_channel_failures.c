@@ -78,6 +78,21 @@ Test(channel_failures, a_file_that_was_made_in_vain_is_removed)
 	scratch_remove(dir);
 }
 
+/* A name that is not too long, but for what is behind it until the file is complete. */
+Test(channel_failures, a_file_with_a_long_name)
+{
+	struct error *err = NULL;
+	char dir[64], path[400];
+
+	scratch_make(dir);
+	snprintf(path, sizeof(path), "%s/%0245d", dir, 0);
+	cr_assert_null(channel_create_file(path, &err));
+	expect_error(err, "cannot create, with '.partial-XXXXXX' behind it until it is complete: "
+			  "File name too long");
+	cr_assert_eq(scratch_count(dir), 0);
+	scratch_remove(dir);
+}
+
 /* Neither end of these can be made: a socket, and for a listener the event that calls it off. */
 Test(channel_failures, transports_without_descriptors)
 {
