@@ -48,6 +48,17 @@ static const uint8_t multiboot_code[] = {
 	PRINT_AND_EXIT,
 };
 
+/* The same entry; the BIOS data area and the information must tell the same. How many bytes to print is filled in. */
+#define LOW_LEN_AT 16
+static const uint8_t low_multiboot_code[] = {
+	0x0f,		0xb7, 0x05, 0x13, 0x04, 0x00, 0x00, /* movzx eax, word [0x413] */
+	0x3b,		0x43, 0x04,			    /* cmp eax, [ebx + 4]	mem_lower */
+	0x75,		0xfe,				    /* jne to itself */
+	0x8b,		0x73, 0x10,			    /* mov esi, [ebx + 16]	cmdline */
+	0xb9,		0x00, 0x00, 0x00, 0x00,		    /* mov ecx, len */
+	PRINT_AND_EXIT,
+};
+
 struct note {
 	Elf64_Nhdr head;
 	char name[4];
@@ -159,16 +170,28 @@ char *image_write_bzimage(const char *name)
 	return write_bytes(name, file, sizeof(file));
 }
 
+static char *write_multiboot(const char *name, uint32_t paddr, const uint8_t *program, size_t len)
+{
+	const uint32_t header[8] = { 0x1badb002, 0x10003, 0 - 0x1badb002u - 0x10003u, paddr, paddr,
+				     0,		 0,	  paddr + sizeof(header) };
+	uint8_t file[sizeof(header) + 64];
+
+	cr_assert_leq(len, sizeof(file) - sizeof(header));
+	memcpy(file, header, sizeof(header));
+	memcpy(file + sizeof(header), program, len);
+	return write_bytes(name, file, sizeof(header) + len);
+}
+
 char *image_write_multiboot(const char *name)
 {
-	static const uint32_t header[8] = {
-		0x1badb002,  0x10003,	      0 - 0x1badb002u - 0x10003u,
-		IMAGE_PADDR, IMAGE_PADDR,     0,
-		0,	     IMAGE_PADDR + 32
-	};
-	uint8_t file[sizeof(header) + sizeof(multiboot_code)];
+	return write_multiboot(name, IMAGE_PADDR, multiboot_code, sizeof(multiboot_code));
+}
 
-	memcpy(file, header, sizeof(header));
-	memcpy(file + sizeof(header), multiboot_code, sizeof(multiboot_code));
-	return write_bytes(name, file, sizeof(file));
+char *image_write_low_multiboot(const char *name, uint8_t len)
+{
+	uint8_t program[sizeof(low_multiboot_code)];
+
+	memcpy(program, low_multiboot_code, sizeof(program));
+	program[LOW_LEN_AT] = len;
+	return write_multiboot(name, 32 << 10, program, sizeof(program));
 }

@@ -39,5 +39,7 @@ char *image_write(const char *name, const struct image *im);
 /* The same program as a bzImage, whose 64-bit entry it is, or as a Multiboot image. They find the initrd each in its way. */
 char *image_write_bzimage(const char *name);
 char *image_write_multiboot(const char *name);
+/* A Multiboot image at 32 KiB that prints the first `len` bytes of its command line. */
+char *image_write_low_multiboot(const char *name, uint8_t len);
 
 #endif
