@@ -125,7 +125,8 @@ UNIT_1 := bus channel channel_failures clocks cpuid dirty_log loop memory runsta
 	transport \
 	vmstate vmstate_containers vmstate_describe vmstate_hostile vmstate_json vmstate_kinds vmstate_list \
 	vmstate_loops vmstate_random vmstate_section
-UNIT_2 := acpi acpi_pm backup backup_large block bzimage chardev devicetree devicetree_virtio loader multiboot pvh uart uart_line \
+UNIT_2 := acpi acpi_pm backup backup_large block bzimage chardev devicetree devicetree_guest devicetree_virtio loader multiboot \
+	pvh uart uart_line \
 	virtio_blk virtio_console virtio_irq virtio_mmio virtio_net virtio_queue
 UNIT_3 := analyze analyze_bitmaps analyze_hostile cache configuration convergence dirty_bitmap golden params ram ram_dirty xbzrle zero
 UNIT_4 := json_frame machine signals

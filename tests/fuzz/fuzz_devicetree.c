@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A device tree, which comes from a stranger: the plan that is read from it keeps to its bounds, points into the tree, and what a
  * fresh machine could be asked for gives a tree that reads the same. */
+#include <libfdt.h>
+
 #include "tests/fuzz/fuzz.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/boot/devicetree.h"
@@ -64,6 +66,19 @@ static void expect_same(const struct machine_plan *plan)
 	MUST(again.kernel_bytes == plan->kernel_bytes && again.initrd_bytes == plan->initrd_bytes);
 }
 
+static void expect_guests_copy(const void *fdt, bool acpi)
+{
+	struct error *err = NULL;
+	size_t size;
+	scoped_free void *copy = devicetree_for_guest(fdt, acpi, &size, &err);
+	bool ok = copy != NULL;
+
+	expect_outcome(ok, err);
+	MUST(ok || acpi); /* there is room for all but what ACPI asks for */
+	if (ok)
+		MUST(size <= DEVICETREE_GUEST_MAX && fdt_check_full(copy, size) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	scoped_free void *fdt = malloc(size ? size : 1);
@@ -79,6 +94,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (ok) {
 		expect_bounds(&plan, fdt, size);
 		expect_same(&plan);
+		expect_guests_copy(fdt, false);
+		expect_guests_copy(fdt, true);
 	}
 	return 0;
 }

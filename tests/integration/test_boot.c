@@ -280,6 +280,7 @@ Test(usage, refused)
 		{ { "run", "--kernel", "x", "--cpus", "two", NULL }, "--cpus" },
 		{ { "run", "--kernel", "x", "--control", "/tmp/x", NULL }, "--control" },
 		{ { "run", "--kernel", "x", "--on-reset", "cry", NULL }, "--on-reset" },
+		{ { "run", "--kernel", "x", "--acpi", "maybe", NULL }, "--acpi" },
 		{ { "run", "--kernel", "x", "--nonsense", NULL }, "--nonsense" },
 		{ { "run", "--kernel", "x", "y", NULL }, "'y'" },
 		{ { "run", "--incoming", "defer", NULL }, "--control" },

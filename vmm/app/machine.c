@@ -278,19 +278,20 @@ bool machine_boot(struct machine *m, struct error **errp)
 {
 	struct ram_block *kernel = memory_find_block(&m->vm.memory, BLOCK_KERNEL);
 	struct ram_block *initrd = memory_find_block(&m->vm.memory, BLOCK_INITRD);
-	scoped_free void *guest_fdt = devicetree_for_guest(m->fdt, m->fdt_bytes);
+	scoped_free void *guest_fdt = NULL;
 	struct boot_images images = {
 		.kernel = kernel->host,
 		.kernel_bytes = kernel->used_bytes,
 		.initrd = initrd ? initrd->host : NULL,
 		.initrd_bytes = initrd ? initrd->used_bytes : 0,
 		.cmdline = m->plan.cmdline,
-		.fdt = guest_fdt,
-		.fdt_bytes = m->fdt_bytes,
 	};
 
-	return acpi_write(&m->vm.memory, &m->plan, &images.rsdp, errp) &&
-	       boot(&m->vm.memory, &images, m->vm.vcpus[0], errp);
+	if (!acpi_write(&m->vm.memory, &m->plan, &images.rsdp, errp))
+		return false;
+	guest_fdt = devicetree_for_guest(m->fdt, images.rsdp != 0, &images.fdt_bytes, errp);
+	images.fdt = guest_fdt;
+	return guest_fdt && boot(&m->vm.memory, &images, m->vm.vcpus[0], errp);
 }
 
 bool machine_reset(struct machine *m, struct error **errp)

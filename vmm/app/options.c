@@ -45,6 +45,7 @@ static const char run_help[] =
 	"  --net tap:NAME[,mac=MAC][,id=NAME]\n"
 	"                      a virtio network card on a tap; with --incoming, its tap here\n"
 	"  --rng               a virtio source of randomness\n"
+	"  --acpi on|off       off: the device tree alone tells the guest of its machine\n"
 	"  --control unix:PATH listen for QMP clients\n"
 	"  --incoming URI      wait for a migration on unix:PATH, tcp:HOST:PORT or fd:N, or start\n"
 	"                      from file:PATH; 'defer': QMP migrate-incoming names the URI. The\n"
@@ -175,6 +176,7 @@ enum {
 	OPT_INCOMING,
 	OPT_PAUSED,
 	OPT_ON_RESET,
+	OPT_ACPI,
 	OPT_DUMP_DTB,
 	OPT_DIRTY_LOG,
 	OPT_VERBOSE,
@@ -212,6 +214,7 @@ static const struct option run_options[] = {
 	{ "incoming", required_argument, NULL, OPT_INCOMING },
 	{ "paused", no_argument, NULL, OPT_PAUSED },
 	{ "on-reset", required_argument, NULL, OPT_ON_RESET },
+	{ "acpi", required_argument, NULL, OPT_ACPI },
 	{ "dump-dtb", required_argument, NULL, OPT_DUMP_DTB },
 	{ "dirty-log", required_argument, NULL, OPT_DIRTY_LOG },
 	{ "verbose", no_argument, NULL, OPT_VERBOSE },
@@ -335,6 +338,8 @@ static bool take_run_option(int opt, struct run_options *o, struct error **errp)
 		return true;
 	case OPT_ON_RESET:
 		return one_of(optarg, "--on-reset", "reset", "exit", &o->reset_on_reset, errp);
+	case OPT_ACPI:
+		return one_of(optarg, "--acpi", "off", "on", &o->no_acpi, errp);
 	case OPT_DUMP_DTB:
 		o->dump_dtb = optarg;
 		return true;

@@ -21,6 +21,7 @@ struct run_options {
 	const char *dirty_log;
 	bool paused;
 	bool reset_on_reset; /* --on-reset reset */
+	bool no_acpi;	     /* --acpi off */
 	bool verbose;
 	struct device_options devices; /* owned; options_release_run() */
 };

@@ -377,6 +377,7 @@ static void *describe_machine(struct app *app, size_t *size, struct error **errp
 		.memory_bytes = app->opts.memory_bytes,
 		.ncpus = app->opts.ncpus,
 		.cmdline = app->opts.cmdline,
+		.no_acpi = app->opts.no_acpi,
 	};
 
 	device_options_describe(&app->opts.devices, &m);

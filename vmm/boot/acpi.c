@@ -28,9 +28,6 @@
 #define DSDT_ROOM 16384
 #define MADT_ROOM 4096
 
-#define LOCAL_APIC_ADDRESS 0xfee00000u
-#define IO_APIC_ADDRESS 0xfec00000u
-
 struct area {
 	uint8_t *bytes; /* AREA_BYTES of zeroes */
 	size_t used;
@@ -259,7 +256,7 @@ static uint32_t write_madt(struct area *area)
 	struct table t = begin(area, "APIC", 5, MADT_ROOM);
 	uint8_t *p = t.at + HEADER_BYTES;
 
-	put_le32(p, LOCAL_APIC_ADDRESS);
+	put_le32(p, (uint32_t)MACHINE_LOCAL_APIC);
 	put_le32(p + 4, 1); /* there are 8259s as well */
 	p += 8;
 	for (unsigned int i = 0; i < area->plan->ncpus; i++, p += 8) {
@@ -269,7 +266,7 @@ static uint32_t write_madt(struct area *area)
 	}
 	p[0] = 1; /* the I/O APIC, number 0 */
 	p[1] = 12;
-	put_le32(p + 4, IO_APIC_ADDRESS);
+	put_le32(p + 4, (uint32_t)MACHINE_IO_APIC);
 	p += 12;
 	p[0] = 2; /* the ACPI interrupt: active high, level */
 	p[1] = 10;

@@ -6,6 +6,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/cleanup.h"
+#include "vmm/boot/devicetree.h"
 #include "vmm/boot/entry.h"
 
 #define SECTOR 512u
@@ -21,7 +22,7 @@
 #define LOADER_UNDEFINED 0xff
 
 _Static_assert(sizeof(struct boot_params) == BOOT_INFO_END - BOOT_INFO, "the zero page");
-_Static_assert(sizeof(struct setup_data) + (64u << 10) <= BOOT_FDT_ROOM,
+_Static_assert(sizeof(struct setup_data) + DEVICETREE_GUEST_MAX <= BOOT_FDT_ROOM,
 	       "the device tree fits with a header before it");
 
 struct bzimage {

@@ -11,6 +11,12 @@
 #define ISA_IO_SPACE 1
 #define VERSION_MIN 17 /* of the format: what the specification describes */
 #define PATH_HINT "ferry,path-hint"
+#define VIRTIO "virtio,mmio"
+#define ISA "isa"
+#define ACPI_PM "ferry,acpi-pm"
+#define IO_APIC_PHANDLE 1
+#define SERIAL_PORT 0x3f8
+#define SERIAL_CLOCK_HZ 1843200 /* of a PC's serial ports: 115200 baud is divisor 1 */
 
 /* Types of an interrupt, as Linux's binding of the I/O APIC numbers them. */
 #define TYPE_LEVEL_HIGH 1
@@ -20,11 +26,11 @@ static const struct isa_device {
 	const char *node, *compatible;
 	uint32_t base, length, irq, type; /* irq 0: none */
 } isa_devices[] = {
-	{ "serial@3f8", "ns16550a", 0x3f8, 8, 4, TYPE_EDGE_RISING },
+	{ "serial@3f8", "ns16550a", SERIAL_PORT, 8, 4, TYPE_EDGE_RISING },
 	{ "debug-exit@f4", "ferry,debug-exit", 0xf4, 4, 0, 0 },
 	{ "i8042@60", "ferry,i8042-reset", 0x60, 5, 0, 0 },
 	{ "reset@cf9", "ferry,pch-reset", 0xcf9, 1, 0, 0 },
-	{ "acpi@600", "ferry,acpi-pm", 0x600, 8, 9, TYPE_LEVEL_HIGH },
+	{ "acpi@600", ACPI_PM, 0x600, 8, 9, TYPE_LEVEL_HIGH },
 };
 
 /* Inputs of the interrupt controllers that a PC's own devices leave free. They are there with an I/O APIC and without. */
@@ -73,6 +79,21 @@ static void prop_interrupt(struct writer *w, uint32_t irq, uint32_t type)
 	keep_error(w, fdt_property(w->fdt, "interrupts", cells, sizeof(cells)));
 }
 
+static void prop_empty(struct writer *w, const char *name)
+{
+	keep_error(w, fdt_property(w->fdt, name, NULL, 0));
+}
+
+/* An address and a size of two cells each. */
+static void prop_reg(struct writer *w, uint64_t start, uint64_t size)
+{
+	uint8_t reg[16];
+
+	put_be64(reg, start);
+	put_be64(reg + 8, size);
+	keep_error(w, fdt_property(w->fdt, "reg", reg, sizeof(reg)));
+}
+
 static void prop_string(struct writer *w, const char *name, const char *value)
 {
 	keep_error(w, fdt_property_string(w->fdt, name, value));
@@ -98,14 +119,11 @@ static void write_cpus(struct writer *w, const struct machine_options *o)
 static void write_memory(struct writer *w, uint64_t start, uint64_t size)
 {
 	char name[32];
-	uint8_t reg[16];
 
 	snprintf(name, sizeof(name), "memory@%llx", (unsigned long long)start);
-	put_be64(reg, start);
-	put_be64(reg + 8, size);
 	begin(w, name);
 	prop_string(w, "device_type", "memory");
-	keep_error(w, fdt_property(w->fdt, "reg", reg, sizeof(reg)));
+	prop_reg(w, start, size);
 	end(w);
 }
 
@@ -119,16 +137,49 @@ static void write_chosen(struct writer *w, const struct machine_options *o)
 	end(w);
 }
 
-static void write_isa(struct writer *w)
+static void write_controller(struct writer *w, const char *compatible, uint64_t base)
 {
-	begin(w, "isa");
-	prop_string(w, "compatible", "isa");
+	char name[32];
+
+	snprintf(name, sizeof(name), "interrupt-controller@%llx", (unsigned long long)base);
+	begin(w, name);
+	prop_string(w, "compatible", compatible);
+	prop_reg(w, base, MACHINE_APIC_BYTES);
+	prop_empty(w, "interrupt-controller");
+	prop_u32(w, "#interrupt-cells", 2);
+	prop_u32(w, "#address-cells", 0);
+	if (base == MACHINE_IO_APIC)
+		prop_u32(w, "phandle", IO_APIC_PHANDLE);
+	else
+		prop_empty(w, "intel,virtual-wire-mode"); /* the 8259s' output is LINT0 */
+	end(w);
+}
+
+/* The ports are what they are also seen from above the bus: Linux asks for that to be said. */
+static void write_isa_ranges(struct writer *w)
+{
+	uint8_t ranges[20];
+
+	put_be32(ranges, ISA_IO_SPACE);
+	put_be32(ranges + 4, 0);
+	put_be64(ranges + 8, 0);
+	put_be32(ranges + 16, 0x10000);
+	keep_error(w, fdt_property(w->fdt, "ranges", ranges, sizeof(ranges)));
+}
+
+static void write_isa(struct writer *w, const struct machine_options *o)
+{
+	begin(w, ISA);
+	prop_string(w, "compatible", ISA);
 	prop_u32(w, "#address-cells", 2);
 	prop_u32(w, "#size-cells", 1);
+	write_isa_ranges(w);
 	for (size_t i = 0; i < ARRAY_SIZE(isa_devices); i++) {
 		const struct isa_device *d = &isa_devices[i];
 		uint8_t reg[12];
 
+		if (o->no_acpi && strcmp(d->compatible, ACPI_PM) == 0)
+			continue;
 		put_be32(reg, ISA_IO_SPACE);
 		put_be32(reg + 4, d->base);
 		put_be32(reg + 8, d->length);
@@ -137,6 +188,8 @@ static void write_isa(struct writer *w)
 		keep_error(w, fdt_property(w->fdt, "reg", reg, sizeof(reg)));
 		if (d->irq)
 			prop_interrupt(w, d->irq, d->type);
+		if (d->base == SERIAL_PORT)
+			prop_u32(w, "clock-frequency", SERIAL_CLOCK_HZ);
 		end(w);
 	}
 	end(w);
@@ -146,21 +199,18 @@ static void write_virtio(struct writer *w, const struct machine_virtio *v, unsig
 {
 	uint64_t base = MACHINE_VIRTIO_START + n * MACHINE_VIRTIO_BYTES;
 	char name[32];
-	uint8_t reg[16];
 
 	snprintf(name, sizeof(name), "virtio_mmio@%llx", (unsigned long long)base);
-	put_be64(reg, base);
-	put_be64(reg + 8, MACHINE_VIRTIO_BYTES);
 	begin(w, name);
-	prop_string(w, "compatible", "virtio,mmio");
-	keep_error(w, fdt_property(w->fdt, "reg", reg, sizeof(reg)));
+	prop_string(w, "compatible", VIRTIO);
+	prop_reg(w, base, MACHINE_VIRTIO_BYTES);
 	prop_interrupt(w, virtio_irqs[n], TYPE_EDGE_RISING);
 	prop_string(w, "ferry,device", v->kind);
 	prop_string(w, "ferry,id", v->id);
 	if (v->path)
 		prop_string(w, PATH_HINT, v->path);
 	if (v->read_only)
-		keep_error(w, fdt_property(w->fdt, "ferry,read-only", NULL, 0));
+		prop_empty(w, "ferry,read-only");
 	if (v->has_mac)
 		keep_error(w, fdt_property(w->fdt, "local-mac-address", v->mac, sizeof(v->mac)));
 	end(w);
@@ -176,6 +226,7 @@ static void write_tree(struct writer *w, const struct machine_options *o)
 	prop_string(w, "ferry,machine", MACHINE_NAME);
 	prop_u32(w, "#address-cells", 2);
 	prop_u32(w, "#size-cells", 2);
+	prop_u32(w, "interrupt-parent", IO_APIC_PHANDLE);
 	write_cpus(w, o);
 	write_memory(w, 0, low);
 	if (o->memory_bytes > low)
@@ -183,7 +234,9 @@ static void write_tree(struct writer *w, const struct machine_options *o)
 	write_chosen(w, o);
 	for (unsigned int i = 0; i < o->nvirtio; i++)
 		write_virtio(w, &o->virtio[i], i);
-	write_isa(w);
+	write_controller(w, "intel,ce4100-ioapic", MACHINE_IO_APIC);
+	write_controller(w, "intel,ce4100-lapic", MACHINE_LOCAL_APIC);
+	write_isa(w, o);
 	end(w);
 	keep_error(w, fdt_finish(w->fdt));
 }
@@ -350,6 +403,28 @@ static bool parse_chosen(const void *fdt, struct machine_plan *plan, struct erro
 	return true;
 }
 
+/* An older tree has none. Where they are is fixed. */
+static bool parse_controllers(const void *fdt, struct error **errp)
+{
+	int node;
+
+	fdt_for_each_subnode(node, fdt, 0)
+	{
+		const uint8_t *reg;
+		int len;
+
+		if (!fdt_getprop(fdt, node, "interrupt-controller", NULL))
+			continue;
+		reg = fdt_getprop(fdt, node, "reg", &len);
+		if (!reg || len != 16 ||
+		    (get_be64(reg) != MACHINE_IO_APIC && get_be64(reg) != MACHINE_LOCAL_APIC) ||
+		    get_be64(reg + 8) != MACHINE_APIC_BYTES)
+			return bad_tree("an interrupt controller where this machine has none",
+					errp);
+	}
+	return true;
+}
+
 /* The irq, 0 where there is none, and whether it is a level. old_level: what a tree without types means. */
 static bool parse_interrupt(const void *fdt, int node, bool old_level, struct machine_device *d,
 			    struct error **errp)
@@ -461,7 +536,7 @@ static bool parse_virtio(const void *fdt, struct machine_plan *plan, struct erro
 		struct machine_device *d = &plan->devices[plan->ndevices];
 		const char *compatible = get_string(fdt, node, "compatible");
 
-		if (!compatible || strcmp(compatible, "virtio,mmio") != 0)
+		if (!compatible || strcmp(compatible, VIRTIO) != 0)
 			continue;
 		if (plan->ndevices == MACHINE_MAX_DEVICES)
 			return bad_tree("more devices than this build can hold", errp);
@@ -477,16 +552,53 @@ static bool parse_virtio(const void *fdt, struct machine_plan *plan, struct erro
 	return true;
 }
 
-void *devicetree_for_guest(const void *fdt, size_t size)
+/*
+ * Linux takes what its device tree names also where it has ACPI tables: devices before ACPI does, and without an interrupt, since
+ * the I/O APIC is ACPI's; CPUs and interrupt controllers, in some versions, a second time, and whatever their status is.
+ */
+static int leave_to_acpi(void *fdt)
 {
-	void *copy = memcpy(xcalloc(1, size), fdt, size);
+	static const char *const left_out[] = { "/cpus", "/interrupt-controller@fec00000",
+						"/interrupt-controller@fee00000" };
+	int node, rc = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(left_out); i++) {
+		node = fdt_path_offset(fdt, left_out[i]);
+		if (node >= 0)
+			fdt_nop_node(fdt, node);
+	}
+	fdt_nop_property(fdt, 0, "interrupt-parent");
+	fdt_for_each_subnode(node, fdt, 0)
+	{
+		const char *compatible = get_string(fdt, node, "compatible");
+
+		if (!rc && compatible &&
+		    (strcmp(compatible, VIRTIO) == 0 || strcmp(compatible, ISA) == 0))
+			rc = fdt_setprop_string(fdt, node, "status", "disabled");
+	}
+	return rc;
+}
+
+void *devicetree_for_guest(const void *fdt, bool acpi, size_t *guest_size, struct error **errp)
+{
+	scoped_free void *copy = xcalloc(1, DEVICETREE_GUEST_MAX);
+	int rc = fdt_open_into(fdt, copy, DEVICETREE_GUEST_MAX);
 	int node;
 
+	if (!rc && acpi)
+		rc = leave_to_acpi(copy);
+	if (!rc)
+		rc = fdt_pack(copy);
+	if (rc) {
+		error_set(errp, "device tree: the guest's copy: %s", fdt_strerror(rc));
+		return NULL;
+	}
 	fdt_for_each_subnode(node, copy, 0)
 	{
 		fdt_nop_property(copy, node, PATH_HINT);
 	}
-	return copy;
+	*guest_size = fdt_totalsize(copy);
+	return take_ptr(copy);
 }
 
 /* 0, or libfdt's number of what is wrong with the structure. */
@@ -517,6 +629,6 @@ bool devicetree_parse(const void *fdt, size_t size, struct machine_plan *plan, s
 		return false;
 	}
 	return parse_memory(fdt, plan, errp) && parse_cpus(fdt, plan, errp) &&
-	       parse_chosen(fdt, plan, errp) && parse_isa(fdt, plan, errp) &&
-	       parse_virtio(fdt, plan, errp);
+	       parse_chosen(fdt, plan, errp) && parse_controllers(fdt, errp) &&
+	       parse_isa(fdt, plan, errp) && parse_virtio(fdt, plan, errp);
 }

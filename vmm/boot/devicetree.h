@@ -5,12 +5,14 @@
  * Options become a flattened device tree; the machine is built from that tree and nothing else, the guest is given it, and a
  * migration carries it. What belongs to the host alone (a path, a socket) is not in it.
  *
- *	/ { compatible = "ferry,microvm"; ferry,machine = "ferry-1";
+ *	/ { compatible = "ferry,microvm"; ferry,machine = "ferry-1"; interrupt-parent = <1>;
  *	    cpus { cpu@0 {...} ... };
  *	    memory@0 { device_type = "memory"; reg = <0 0  0 0x10000000>; };
  *	    chosen { bootargs = "..."; stdout-path = "/isa/serial@3f8"; ferry,kernel-size; ferry,initrd-size };
  *	    virtio_mmio@d0000000 { compatible = "virtio,mmio"; reg = <0 0xd0000000  0 0x1000>; interrupts = <5 3>;
  *	                           ferry,device = "rng"; ferry,id = "rng0"; };
+ *	    interrupt-controller@fec00000 { compatible = "intel,ce4100-ioapic"; #interrupt-cells = <2>; phandle = <1>; ... };
+ *	    interrupt-controller@fee00000 { compatible = "intel,ce4100-lapic"; ... };
  *	    isa { serial@3f8 { compatible = "ns16550a"; reg = <1 0x3f8 8>; interrupts = <4 3>; }; ... };
  *	};
  *
@@ -34,6 +36,7 @@
 
 #define MACHINE_NAME "ferry-1"
 #define DEVICETREE_MAX_BYTES (64u << 10)
+#define DEVICETREE_GUEST_MAX (66u << 10)
 #define MACHINE_MAX_MEMORY_RANGES 2
 #define MACHINE_MEMORY_MIN (UINT64_C(2) << 20)
 /* Guest physical addresses of 46 bits are what every KVM host has. */
@@ -48,6 +51,10 @@
 #define MACHINE_VIRTIO_BYTES UINT64_C(0x1000)
 #define MACHINE_VIRTIO_END UINT64_C(0xe0000000)
 #define MACHINE_MAC_BYTES 6
+/* The interrupt controllers' registers, where KVM has them. */
+#define MACHINE_IO_APIC UINT64_C(0xfec00000)
+#define MACHINE_LOCAL_APIC UINT64_C(0xfee00000)
+#define MACHINE_APIC_BYTES UINT64_C(0x1000)
 
 struct machine_range {
 	uint64_t start, size;
@@ -95,14 +102,18 @@ struct machine_options {
 	uint64_t kernel_bytes, initrd_bytes;
 	struct machine_virtio virtio[MACHINE_MAX_VIRTIO];
 	unsigned int nvirtio;
+	bool no_acpi; /* no ACPI registers, and so no tables */
 };
 
 /* A tree for these options, to be freed; *size is its length in bytes. */
 void *devicetree_build(const struct machine_options *options, size_t *size, struct error **errp);
 /* Letters, digits, '-', '_', '.': what a device may be called. */
 bool devicetree_id_ok(const char *id);
-/* A copy for the guest, of the same size, without what concerns the host alone; to be freed. */
-void *devicetree_for_guest(const void *fdt, size_t size);
+/*
+ * A copy for the guest, to be freed, without what concerns the host alone; *guest_size is its length, at most DEVICETREE_GUEST_MAX.
+ * acpi: the guest has ACPI tables as well, so what they name is disabled or left out. Fails for a stranger's tree alone.
+ */
+void *devicetree_for_guest(const void *fdt, bool acpi, size_t *guest_size, struct error **errp);
 /* Read a tree, which may come from a stranger: structure, sizes and values are checked. */
 bool devicetree_parse(const void *fdt, size_t size, struct machine_plan *plan, struct error **errp);
 
