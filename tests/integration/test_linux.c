@@ -105,7 +105,7 @@ static struct side *boot(const char *name)
 {
 	struct side_options o = {
 		.payload = kernel,
-		.memory_mib = 192,
+		.memory_mib = 128,
 		.cmdline = "console=ttyS0 quiet noxsave do=write",
 		.more = (const char *[]){ "--initrd", initrd, "--disk",
 					  text_format("%s,id=data", image), NULL },
