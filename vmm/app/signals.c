@@ -5,6 +5,7 @@
 #include <termios.h>
 
 #include "vmm/base/cleanup.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/base/thread.h"
 
@@ -18,7 +19,7 @@ struct signals {
 	pthread_t thread;
 	bool stopping; /* atomic */
 	/* the thread's */
-	unsigned int wishes; /* SIGTERMs and SIGINTs */
+	uint64_t first_ns; /* when the first SIGTERM or SIGINT was taken; 0: there was none */
 };
 
 static void end_at_once(struct signals *s, int signo)
@@ -35,6 +36,15 @@ static void end_at_once(struct signals *s, int signo)
 	raise(signo);
 }
 
+static bool is_second(struct signals *s)
+{
+	uint64_t now = clock_now_ns();
+
+	if (!s->first_ns)
+		s->first_ns = now;
+	return now - s->first_ns >= SIGNALS_SECOND_NS;
+}
+
 static void *wait_for_signals(void *opaque)
 {
 	struct signals *s = opaque;
@@ -45,7 +55,7 @@ static void *wait_for_signals(void *opaque)
 			loop_post(s->loop, s->owner.resized, s->owner.opaque);
 			continue;
 		}
-		if (signo != SIGHUP && ++s->wishes > 1)
+		if (signo != SIGHUP && is_second(s))
 			end_at_once(s, signo);
 		loop_post(s->loop, s->owner.end, s->owner.opaque);
 	}

@@ -5,11 +5,17 @@
  *	SIGWINCH			the terminal has another size
  *	SIGHUP, SIGTERM, SIGINT		the process ends in order
  *	a second SIGTERM or SIGINT	it ends by that signal at once, whatever it waits for
+ *
+ * What comes right behind the first one is the same wish: timeout(1) sends its signal to the process and then to the whole group.
  */
 #ifndef FERRY_APP_SIGNALS_H
 #define FERRY_APP_SIGNALS_H
 
+#include "vmm/base/clock.h"
 #include "vmm/kvm/loop.h"
+
+/* A second one is at least so much later than the first. */
+#define SIGNALS_SECOND_NS (NS_PER_SEC / 2)
 
 /* Called on the loop's thread. */
 struct signals_owner {
