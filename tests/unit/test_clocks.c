@@ -176,9 +176,10 @@ Test(clocks, kvmclock_makes_up_for_a_move)
 	irqchip_states_init(&chips, &m.vm);
 	for (size_t i = 0; i < sizeof(ages_of_stamps) / sizeof(ages_of_stamps[0]); i++) {
 		const struct age *age = &ages_of_stamps[i];
+		uint64_t began = clock_now_ns(), clock, now, passed;
 		struct saved saved = saved_before(&clock_vmstate, &chips.clock, age);
-		uint64_t clock = get_be64(saved.data), began = clock_now_ns(), now, passed;
 
+		clock = get_be64(saved.data);
 		load_ok(&clock_vmstate, &chips.clock, 1, &saved);
 		now = kvmclock_now(&m.vm);
 		passed = clock_now_ns() - began;
@@ -199,16 +200,14 @@ Test(clocks, tsc_makes_up_for_a_move)
 	TSC_OR_SKIP(&m);
 	for (size_t i = 0; i < sizeof(ages_of_stamps) / sizeof(ages_of_stamps[0]); i++) {
 		const struct age *age = &ages_of_stamps[i];
-		uint64_t before = 0, began = 0, now[3], passed;
+		uint64_t before = 0, began = clock_now_ns(), now[3], passed;
 		int64_t ahead[2], khz = m.vm.tsc_khz;
 
 		for (unsigned int cpu = 0; cpu < CPUS; cpu++) {
 			struct saved saved = saved_before(&vcpu_vmstate, m.states[cpu], age);
 
-			if (cpu == 0) {
+			if (cpu == 0)
 				before = *tsc_of(m.states[0]);
-				began = clock_now_ns();
-			}
 			load_ok(&vcpu_vmstate, m.states[cpu], 1, &saved);
 			free(saved.data);
 		}
