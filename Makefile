@@ -16,7 +16,14 @@ VERSION := 0.1.0
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wvla
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DFERRY_VERSION='"$(VERSION)"' -I. -MMD -MP -pthread \
-	$(WARN) $(CFLAGS) $(SANITIZE)
+	$(WARN) $(CFLAGS) $(SMALL_CFLAGS) $(SANITIZE)
+# A small file: functions that nobody calls are left out, relocations are packed, and there are no tables for unwinding a stack, which C does
+# not do (a debugger has its own). What runs once, not in any loop of a guest's or a migration's, is compiled for size.
+ifeq ($(FUZZ)$(SAN),)
+SMALL_CFLAGS := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables
+SMALL_LDFLAGS := -Wl,--gc-sections -Wl,-z,pack-relative-relocs
+RUN_ONCE := vmm/app vmm/boot
+endif
 ifdef FUZZ
 SANITIZE := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 endif
@@ -88,7 +95,7 @@ guests: $(GUEST_ELFS)
 
 $(B)/ferry: $(MAIN_SRC:%.c=$(B)/%.o) $(LIBS_4)
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(SMALL_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 define layer_rule
 $(call lib,$(1)): $$($(1)_SRC:%.c=$(B)/%.o)
@@ -98,6 +105,7 @@ $(call lib,$(1)): $$($(1)_SRC:%.c=$(B)/%.o)
 endef
 $(foreach l,$(LAYERS),$(eval $(call layer_rule,$(l))))
 
+$(foreach d,$(RUN_ONCE),$(eval $(B)/$(d)/%.o: SMALL_CFLAGS += -Os))
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC)
