@@ -7,10 +7,12 @@
  */
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "tests/unit/support.h"
 #include "vmm/app/signals.h"
+#include "vmm/base/log.h"
 
 SUITE(signals);
 
@@ -40,6 +42,7 @@ static void child_main(bool hangs, int ready_fd)
 	struct signals_owner owner = { on_resized, on_end, &c };
 	struct signals *s = signals_start(c.loop, &owner, false, NULL);
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* also of a test that fails nothing is left behind */
 	if (!s || write(ready_fd, "r", 1) != 1)
 		_exit(1);
 	while (hangs)
@@ -85,19 +88,37 @@ Test(signals, one_ends_it_in_order, .timeout = 60)
 }
 
 /* It is sent over and over: what comes right behind the first one must not count. */
+static void expect_end_at_once(int signo)
+{
+	pid_t pid = start_child(true);
+	uint64_t start = clock_now_ns();
+	int status;
+
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		kill(pid, signo);
+		sched_yield();
+	}
+	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == signo, "status 0x%x", status);
+	cr_assert_geq(clock_now_ns() - start, SIGNALS_SECOND_NS);
+}
+
 Test(signals, a_second_one_ends_what_hangs, .timeout = 60)
 {
-	for (unsigned int i = 0; i < 2; i++) {
-		pid_t pid = start_child(true);
-		uint64_t start = clock_now_ns();
-		int status;
+	expect_end_at_once(SIGTERM);
+	expect_end_at_once(SIGINT);
+}
 
-		while (waitpid(pid, &status, WNOHANG) == 0) {
-			kill(pid, ends[i]);
-			sched_yield();
-		}
-		cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == ends[i], "status 0x%x",
-			  status);
-		cr_assert_geq(clock_now_ns() - start, SIGNALS_SECOND_NS);
-	}
+static void hang(enum log_level level, const char *line)
+{
+	(void)level;
+	(void)line;
+	for (;;)
+		pause();
+}
+
+Test(signals, a_third_one_ends_what_cannot_say_so, .timeout = 60)
+{
+	log_set_sink(hang, LOG_ERROR);
+	expect_end_at_once(SIGTERM);
+	expect_end_at_once(SIGINT);
 }

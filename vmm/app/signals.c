@@ -22,17 +22,18 @@ struct signals {
 	uint64_t first_ns; /* when the first SIGTERM or SIGINT was taken; 0: there was none */
 };
 
+/* The default first: should not even the message find a way out, a third one ends it. */
 static void end_at_once(struct signals *s, int signo)
 {
 	sigset_t one;
 
-	log_error("signal %d a second time: ending at once", signo);
 	if (s->terminal)
 		tcsetattr(STDIN_FILENO, TCSANOW, &s->termios);
 	signal(signo, SIG_DFL);
 	sigemptyset(&one);
 	sigaddset(&one, signo);
 	pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+	log_error("signal %d a second time: ending at once", signo);
 	raise(signo);
 }
 

@@ -5,6 +5,7 @@
  *	SIGWINCH			the terminal has another size
  *	SIGHUP, SIGTERM, SIGINT		the process ends in order
  *	a second SIGTERM or SIGINT	it ends by that signal at once, whatever it waits for
+ *	a third one			the same, also where standard error takes no message
  *
  * What comes right behind the first one is the same wish: timeout(1) sends its signal to the process and then to the whole group.
  */
