@@ -243,7 +243,10 @@ static int spawn(const char *const *argv, const struct side_options *o, int out,
 		_exit(126);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* Whatever these tests run under: nohup, or the background of a shell. */
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
 	take_streams(o, out, err);
 	execv(argv[0], (char *const *)argv);
 	dprintf(2, "%s: %s\n", argv[0], strerror(errno));

@@ -8,12 +8,16 @@
 #include "tests/integration/moves.h"
 #include "tests/integration/proxy.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+#include "vmm/base/clock.h"
 
 TestSuite(cli, .init = world_begin, .fini = world_end, .timeout = 600);
 
@@ -114,6 +118,55 @@ Test(cli, ctrl_c_cancels)
 	expect_refusal(s.target);
 	expect_status(s.source, "running");
 	await_beats(s.beats, 50);
+}
+
+/* A VMM that says `greeting` and answers the first command, or does neither; the connection of the ferry that asks it. */
+static int silent_vmm(struct side **cli, const char *greeting)
+{
+	const char *path = world_path("silent");
+	int listen_fd = listen_unix(path), fd;
+	struct pollfd caller = { .fd = listen_fd, .events = POLLIN };
+	char request[256];
+
+	*cli = side_run("migrate", "migrate", "--control", text_format("unix:%s", path),
+			"unix:nowhere");
+	check(poll(&caller, 1, -1) == 1, "poll: %s", strerror(errno));
+	fd = accept(listen_fd, NULL, NULL);
+	check(fd >= 0, "accept: %s", strerror(errno));
+	close(listen_fd);
+	for (; greeting; greeting = strstr(greeting, "return") ? NULL : "{\"return\": {}}\n") {
+		check(write(fd, greeting, strlen(greeting)) > 0, "write");
+		check(read(fd, request, sizeof(request)) > 0, "no request");
+	}
+	return fd;
+}
+
+/* Nothing has been begun, so nothing is to be called off. */
+Test(cli, ctrl_c_where_nobody_answers)
+{
+	struct side *cli;
+	int fd = silent_vmm(&cli, NULL);
+
+	side_kill(cli, SIGINT);
+	check(side_wait(cli) == 128 + SIGINT, "exit status %d", cli->status);
+	close(fd);
+}
+
+/* The first one is a wish that can be told only after an answer; so the next one ends it, if it is not part of the first. */
+Test(cli, a_second_ctrl_c_ends_it)
+{
+	uint64_t start = clock_now_ns(), deadline = world_deadline();
+	struct side *cli;
+	int fd = silent_vmm(&cli, "{\"QMP\": {}}\n");
+
+	while (!cli->exited) {
+		check(clock_now_ns() < deadline, "it does not end");
+		side_kill(cli, SIGINT);
+		world_turn(clock_now_ns() + 10 * NS_PER_MS);
+	}
+	check(cli->status == 128 + SIGINT, "exit status %d", cli->status);
+	cr_assert_geq(clock_now_ns() - start, NS_PER_SEC / 2);
+	close(fd);
 }
 
 Test(cli, source_dies)

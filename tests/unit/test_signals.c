@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Goal: one signal ends the process in order, also one that comes twice; a second one some time later at once, even where the main thread
- * waits for ever.
+ * waits for ever. A hangup that is ignored stays so.
  *
  * How: a child process whose main thread runs the loop, or does not.
  */
@@ -74,6 +74,7 @@ static const int ends[] = { SIGTERM, SIGINT, SIGHUP };
 
 Test(signals, one_ends_it_in_order, .timeout = 60)
 {
+	signal(SIGHUP, SIG_DFL); /* the test may run under nohup itself */
 	for (unsigned int i = 0; i < 3; i++) {
 		pid_t pid = start_child(false);
 		int status;
@@ -85,6 +86,36 @@ Test(signals, one_ends_it_in_order, .timeout = 60)
 		cr_assert_geq(WEXITSTATUS(status), 10);
 		cr_assert_leq(WEXITSTATUS(status), 11);
 	}
+}
+
+/* Does the process keep the signal blocked, to be waited for? One that is not is as its disposition says. */
+static bool is_blocked(pid_t pid, int signo)
+{
+	char path[64], line[256];
+	unsigned long long mask = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "r");
+	cr_assert(f);
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "SigBlk: %llx", &mask);
+	fclose(f);
+	return mask >> (signo - 1) & 1;
+}
+
+Test(signals, a_hangup_stays_ignored, .timeout = 60)
+{
+	pid_t pid;
+	int status;
+
+	signal(SIGHUP, SIG_IGN);
+	pid = start_child(false);
+	cr_assert(is_blocked(pid, SIGTERM) && !is_blocked(pid, SIGHUP));
+	cr_assert_eq(kill(pid, SIGHUP), 0);
+	cr_assert_eq(kill(pid, SIGTERM), 0);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 10, "status 0x%x", status);
 }
 
 /* It is sent over and over: what comes right behind the first one must not count. */

@@ -18,7 +18,7 @@
 struct view {
 	const struct backup_cli_options *opts;
 	struct qmp_client *client;
-	struct progress progress;
+	bool terminal; /* standard output is one */
 	uint64_t began;
 	unsigned int looks;
 };
@@ -154,12 +154,12 @@ static void show(struct view *v, json_t *job)
 	double seconds = (double)(clock_now_ns() - v->began) / NS_PER_SEC;
 	double bytes = (double)answer_number(job, NULL, "offset");
 
-	if (!v->progress.terminal && v->looks % LINE_EVERY)
+	if (!v->terminal && v->looks % LINE_EVERY)
 		return;
 	format_size((uint64_t)bytes, done);
 	format_size((uint64_t)answer_number(job, NULL, "len"), total);
 	format_size((uint64_t)(seconds > 0 ? bytes / seconds : 0), speed);
-	if (v->progress.terminal)
+	if (v->terminal)
 		printf("\r\033[K%s %.0f %%  %s of %s  %s/s", progress_bar(part_done(job), bar),
 		       part_done(job) * 100, done, total, speed);
 	else
@@ -173,7 +173,7 @@ static int show_end(struct view *v, const char *event, json_t *data)
 	const char *error = answer_text(data, "error"), *partial = answer_text(data, "partial");
 	char size[UNITS_TEXT_MAX], time[UNITS_TEXT_MAX];
 
-	if (v->progress.terminal)
+	if (v->terminal)
 		printf("\r\033[K");
 	if (strcmp(event, "BLOCK_JOB_CANCELLED") == 0) {
 		fflush(stdout);
@@ -235,7 +235,7 @@ static int watch(struct view *v, struct error **errp)
 				show(v, job);
 		}
 		json_decref(jobs);
-		if (progress_wait(&v->progress))
+		if (progress_wait())
 			call(v, "block-job-cancel", json_pack("{s:s}", "device", v->opts->disk),
 			     NULL);
 	}
@@ -243,17 +243,18 @@ static int watch(struct view *v, struct error **errp)
 
 int backup_run(const struct backup_cli_options *opts)
 {
-	struct view v = { .opts = opts, .began = clock_now_ns() };
+	struct view v = { .opts = opts,
+			  .terminal = isatty(STDOUT_FILENO),
+			  .began = clock_now_ns() };
 	scoped_error err = NULL;
 	int status = 1;
 
-	progress_begin(&v.progress);
 	v.client = qmp_client_connect(opts->control, &err);
+	progress_begin();
 	if (v.client && start(&v, &err))
 		status = watch(&v, &err);
 	if (err)
 		log_error("backup: %s", error_msg(err));
 	qmp_client_close(v.client);
-	progress_end(&v.progress);
 	return status;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <unistd.h>
 
 #include "vmm/app/progress.h"
 #include "vmm/app/qmp_client.h"
@@ -16,7 +17,7 @@
 
 struct view {
 	struct qmp_client *client;
-	struct progress progress;
+	bool terminal; /* standard output is one */
 	unsigned int looks;
 	json_int_t last_pass;
 };
@@ -197,38 +198,37 @@ static int watch(struct view *v, const char *uri, struct error **errp)
 		if (!q)
 			return 1;
 		if (is_over(answer_text(q, "status"))) {
-			if (v->progress.terminal)
+			if (v->terminal)
 				printf("\r\033[K");
 			fflush(stdout);
 			status = show_end(q, uri);
 			json_decref(q);
 			return status;
 		}
-		if (v->progress.terminal)
+		if (v->terminal)
 			show_bar(q);
 		else
 			show_line(v, q);
 		json_decref(q);
 		v->looks++;
-		if (progress_wait(&v->progress))
+		if (progress_wait())
 			call(v->client, "migrate_cancel", NULL, NULL);
 	}
 }
 
 int migrate_run(const struct migrate_options *opts)
 {
-	struct view v = { 0 };
+	struct view v = { .terminal = isatty(STDOUT_FILENO) };
 	scoped_error err = NULL;
 	int status = 1;
 
-	progress_begin(&v.progress);
 	v.client = qmp_client_connect(opts->control, &err);
+	progress_begin();
 	if (v.client && apply_options(v.client, opts, &err) &&
 	    call(v.client, "migrate", json_pack("{s:s}", "uri", opts->uri), &err))
 		status = watch(&v, opts->uri, &err);
 	if (err)
 		log_error("migrate: %s", error_msg(err));
 	qmp_client_close(v.client);
-	progress_end(&v.progress);
 	return status;
 }

@@ -4,37 +4,49 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
+
+#include "vmm/app/signals.h"
+#include "vmm/base/cleanup.h"
 
 #define BAR_CELLS 24
 
-void progress_begin(struct progress *p)
+static volatile sig_atomic_t wish; /* 1: not told yet; 2: told */
+
+static void on_signal(int signo)
 {
-	sigset_t set;
+	static uint64_t first_ns;
+	uint64_t now = clock_now_ns();
+
+	if (!wish) {
+		first_ns = now;
+		wish = 1;
+	} else if (now - first_ns >= SIGNALS_SECOND_NS) {
+		signal(signo, SIG_DFL);
+		raise(signo); /* comes when this handler returns */
+	}
+}
+
+void progress_begin(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM };
+	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART }, old;
 
 	signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	p->terminal = isatty(STDOUT_FILENO);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaddset(&sa.sa_mask, signals[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			sigaction(signals[i], &sa, NULL);
 }
 
-void progress_end(struct progress *p)
+bool progress_wait(void)
 {
-	if (p->signal_fd >= 0)
-		close(p->signal_fd);
-}
-
-bool progress_wait(struct progress *p)
-{
-	struct pollfd pfd = { .fd = p->signal_fd, .events = POLLIN };
-	struct signalfd_siginfo info;
-
-	return poll(&pfd, 1, 1000 / PROGRESS_LOOKS) > 0 &&
-	       read(p->signal_fd, &info, sizeof(info)) > 0;
+	if (wish != 1)
+		poll(NULL, 0, 1000 / PROGRESS_LOOKS); /* which a signal ends */
+	if (wish != 1)
+		return false;
+	wish = 2;
+	return true;
 }
 
 const char *progress_bar(double part, char buf[static PROGRESS_BAR_MAX])

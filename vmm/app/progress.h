@@ -11,16 +11,13 @@
 #define PROGRESS_LOOKS 10 /* a second */
 #define PROGRESS_BAR_MAX 80
 
-struct progress {
-	int signal_fd;
-	bool terminal; /* standard output is one */
-};
-
-/* From now on SIGINT and SIGTERM are progress_wait()'s. */
-void progress_begin(struct progress *p);
-void progress_end(struct progress *p);
-/* Until the next look; true: the user wants it to end. */
-bool progress_wait(struct progress *p);
+/*
+ * From now on a first SIGINT or SIGTERM is a wish, which progress_wait() tells of; a second one, as much later as signals.h says, ends the
+ * process: the VMM may not answer. One that is ignored stays so. Before, while there is nothing to be called off yet, any of them ends it.
+ */
+void progress_begin(void);
+/* Until the next look; true, once: the user wants it to end. */
+bool progress_wait(void);
 /* part: 0 to 1. Returns buf. */
 const char *progress_bar(double part, char buf[static PROGRESS_BAR_MAX]);
 

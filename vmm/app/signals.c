@@ -67,6 +67,7 @@ struct signals *signals_start(struct loop *loop, const struct signals_owner *own
 			      struct error **errp)
 {
 	struct signals *s = xcalloc(1, sizeof(*s));
+	struct sigaction hangup;
 	int rc;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -77,7 +78,8 @@ struct signals *signals_start(struct loop *loop, const struct signals_owner *own
 	sigemptyset(&s->set);
 	sigaddset(&s->set, SIGINT);
 	sigaddset(&s->set, SIGTERM);
-	sigaddset(&s->set, SIGHUP);
+	if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+		sigaddset(&s->set, SIGHUP); /* else nohup(1) wants it to outlive its terminal */
 	sigaddset(&s->set, SIGWINCH);
 	pthread_sigmask(SIG_BLOCK, &s->set, NULL);
 	rc = thread_start(&s->thread, wait_for_signals, s);

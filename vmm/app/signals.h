@@ -3,7 +3,7 @@
  * The signals of `ferry run`. A thread of their own waits for them: the main thread may be waiting for a disk that hangs.
  *
  *	SIGWINCH			the terminal has another size
- *	SIGHUP, SIGTERM, SIGINT		the process ends in order
+ *	SIGHUP, SIGTERM, SIGINT		the process ends in order; a SIGHUP that is ignored stays so
  *	a second SIGTERM or SIGINT	it ends by that signal at once, whatever it waits for
  *	a third one			the same, also where standard error takes no message
  *
