@@ -205,7 +205,9 @@ static bool clock_pre_save(void *opaque, struct error **errp)
 	if (!kvm_vm_ioctl(&st->vm->kvm, KVM_GET_CLOCK, &data, "KVM_GET_CLOCK", errp))
 		return false;
 	st->clock = data.clock;
-	st->realtime = data.flags & KVM_CLOCK_REALTIME ? data.realtime : clock_realtime_ns();
+	if (!st->no_realtime)
+		st->realtime =
+			data.flags & KVM_CLOCK_REALTIME ? data.realtime : clock_realtime_ns();
 	return true;
 }
 
@@ -215,6 +217,7 @@ static bool clock_post_load(void *opaque, uint32_t version_id, struct error **er
 	struct kvm_clock_data data = { .clock = st->clock + clock_missed_ns(st->realtime) };
 
 	(void)version_id;
+	st->no_realtime = !st->realtime;
 	return kvm_vm_ioctl(&st->vm->kvm, KVM_SET_CLOCK, &data, "KVM_SET_CLOCK", errp);
 }
 

@@ -46,6 +46,7 @@ struct clock_state {
 	struct vm *vm;
 	uint64_t clock;	   /* ns of kvmclock */
 	uint64_t realtime; /* of the host, ns, when the clock was read; 0: not known */
+	bool no_realtime; /* it came without, from an older build, which is to be able to take it back */
 };
 
 extern const struct vmstate_desc pic_vmstate, ioapic_vmstate, pit_vmstate, clock_vmstate;

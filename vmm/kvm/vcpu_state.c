@@ -93,9 +93,12 @@ static bool vcpu_pre_save(void *opaque, struct error **errp)
 
 static bool vcpu_post_load(void *opaque, uint32_t version_id, struct error **errp)
 {
+	struct vcpu_state *st = opaque;
+
 	(void)version_id;
-	vcpu_advance_tsc(opaque);
-	return vcpu_state_write(opaque, errp);
+	st->no_realtime = !st->realtime;
+	vcpu_advance_tsc(st);
+	return vcpu_state_write(st, errp);
 }
 
 static bool vcpu_pre_load(void *opaque, struct error **errp)
@@ -437,7 +440,7 @@ static bool read_msrs(struct vcpu_state *st, struct error **errp)
 	struct msr_call call;
 	uint32_t at = 0;
 
-	st->realtime = clock_realtime_ns();
+	st->realtime = st->no_realtime ? 0 : clock_realtime_ns();
 	while (at < st->nmsrs) {
 		uint32_t n = MIN_OF(st->nmsrs - at, MSRS_A_CALL);
 		int done;

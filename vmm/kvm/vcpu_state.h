@@ -54,6 +54,7 @@ struct vcpu_state {
 	uint32_t nmsrs;
 	struct vcpu_msr *msrs; /* owned */
 	uint64_t realtime;     /* of the host, ns, when the MSRs were read; 0: not known */
+	bool no_realtime;      /* as in struct clock_state */
 };
 
 extern const struct vmstate_desc vcpu_vmstate;
