@@ -252,7 +252,8 @@ static bool run_move(struct move *m, struct move_result *result, struct why *why
 
 	if (!start_source(m, result, why) || !start_destination(m, why))
 		return false;
-	process_warm_memory((uint64_t)m->plan->guest.memory_mib << 20);
+	if (m->plan->warm)
+		process_warm_memory((uint64_t)m->plan->guest.memory_mib << 20);
 	now = clock_now_ns();
 	if (!serial_read(&m->serial, SERIAL_SOURCE, m->source.out, now))
 		return line_ended(&m->source, why);

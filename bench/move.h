@@ -33,8 +33,9 @@ struct move_plan {
 	struct guest guest;
 	uint64_t bandwidth; /* bytes a second; 0: no cap */
 	bool as_it_comes;   /* no cap is set, none is lifted */
-	uint64_t quiet_ns;  /* listen for so long before the migration */
-	uint64_t bound_ns;  /* what has not moved by then does not move */
+	bool warm; /* process_warm_memory() for the destination: it is about bytes, not beats */
+	uint64_t quiet_ns; /* listen for so long before the migration */
+	uint64_t bound_ns; /* what has not moved by then does not move */
 };
 
 struct move_result {

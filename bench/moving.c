@@ -70,6 +70,7 @@ static void capped_qemu(struct bench *b, struct move_plan plan, struct row *row)
 void measure_bulk(struct bench *b)
 {
 	struct move_plan plan = { .guest = { b->work, "pattern=random rate=0 footprint=1G", 1152 },
+				  .warm = true,
 				  .bound_ns = MOVE_BOUND_NS };
 	struct row *row = table_row(b->table, "T3 moving 1 GiB of noise, ms", "QEMU");
 	struct row *capped = table_row(b->table, "   beside QEMU with its default cap, ms", "QEMU");
