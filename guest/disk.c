@@ -9,6 +9,7 @@
  *
  *	blocks=N	default 64; of 4 KiB, from the disk's beginning
  *	flush=N		each so many requests one is a flush; default 16
+ *	used=1		the disk is not new, as after a reset: what a block holds is known once it was written
  *	run=MS		then all blocks are read and checked once more; 0 (default): when a byte
  *			comes on COM1
  *
@@ -79,7 +80,7 @@ struct disk {
 	struct slot *slots;
 	uint32_t *written;		/* of each block: how often */
 	bool *busy;			/* a request for it is in flight */
-	uint64_t blocks, answers, random;
+	uint64_t blocks, used_before, answers, random;
 };
 
 const char payload_banner[] = "disk";
@@ -193,7 +194,7 @@ static void take_answer(struct disk *d)
 		damaged(s->block, "an answer to nothing");
 	if (s->status)
 		damaged(s->block, s->status == 0xee ? "no status" : "an I/O error");
-	if (s->header.type == TYPE_IN)
+	if (s->header.type == TYPE_IN && (d->written[s->block] || !d->used_before))
 		for (uint32_t k = 0; k < BLOCK_BYTES / 8; k++)
 			if (s->data[k] != word_of(s->block, d->written[s->block], k))
 				damaged(s->block, "is not what was written last");
@@ -242,6 +243,7 @@ void payload_main(struct guest *guest)
 	const struct option options[] = {
 		{ "blocks", &d->blocks, NULL },
 		{ "flush", &flush, NULL },
+		{ "used", &d->used_before, NULL },
 		{ "run", &run_ms, NULL },
 	};
 
